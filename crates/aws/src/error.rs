@@ -1,0 +1,51 @@
+//! What can go wrong between a function and AWS.
+
+use std::error::Error;
+
+/// A call that failed, or an answer that made no sense.
+#[derive(Debug, thiserror::Error)]
+pub enum AwsError {
+    /// The call failed after the SDK's own retries.
+    #[error("{operation} failed: {}", aws_sdk_dynamodb::error::DisplayErrorContext(&**.source))]
+    Call {
+        /// Service and operation.
+        operation: &'static str,
+        /// The SDK's error.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// A batch answer left entries undone, retries and all.
+    #[error("{operation} left {count} entries undone")]
+    Undone {
+        /// Service and operation.
+        operation: &'static str,
+        /// How many.
+        count: usize,
+    },
+    /// An item does not have the shape that its table's module writes.
+    #[error("an item of {table} cannot be read: {detail}")]
+    Item {
+        /// The table's name in the design.
+        table: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A secret could not be sealed or opened.
+    #[error("a secret cannot be {0}")]
+    Secret(&'static str),
+    /// Other writers were faster every time.
+    #[error("{operation} met a conflict each time")]
+    Conflict {
+        /// Service and operation.
+        operation: &'static str,
+    },
+}
+
+impl AwsError {
+    pub(crate) fn call<E: Error + Send + Sync + 'static>(operation: &'static str) -> impl FnOnce(E) -> Self {
+        move |source| Self::Call { operation, source: Box::new(source) }
+    }
+
+    pub(crate) fn item(table: &'static str) -> impl Fn(serde_dynamo::Error) -> Self {
+        move |error| Self::Item { table, detail: error.to_string() }
+    }
+}

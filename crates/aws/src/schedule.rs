@@ -1,0 +1,153 @@
+//! The schedule table: what must happen at a time further off than a queue can hold a message back.
+//!
+//! | what | pk | sk |
+//! |---|---|---|
+//! | task | `due#{shard}` | `{time}#{delivery}` |
+//! | lease of a shard | `lease#{shard}` | `lease` |
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
+use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, WriteRequest};
+use carillon_core::task::{DeliveryTask, TaskError};
+use carillon_core::time::UnixMillis;
+use serde::{Deserialize, Serialize};
+
+use crate::SHARDS;
+use crate::batch_read::Key;
+use crate::error::AwsError;
+
+const TABLE: &str = "schedule";
+
+/// The most items of one delete.
+const DELETES_MAX: usize = 25;
+
+/// The schedule table.
+#[derive(Clone, Debug)]
+pub struct ScheduleTable {
+    client: Client,
+    table: String,
+}
+
+/// A task of the schedule.
+#[derive(Clone, Debug)]
+pub struct Due {
+    /// When.
+    pub at: UnixMillis,
+    /// What, as it was written.
+    pub task: String,
+    /// Whose it is, for the queue's fairness.
+    pub group: String,
+    key: Key,
+}
+
+impl ScheduleTable {
+    /// The table of this name.
+    #[must_use]
+    pub fn new(client: Client, table: String) -> Self {
+        Self { client, table }
+    }
+
+    /// Keeps a task until it is due. Doing it twice does no harm.
+    pub async fn put(&self, task: &DeliveryTask, at: UnixMillis) -> Result<(), AwsError> {
+        let unwritable = |error: TaskError| AwsError::Item { table: TABLE, detail: error.to_string() };
+        let item = DueItem {
+            pk: format!("due#{}", task.event.key.digest.shard(SHARDS)),
+            sk: format!("{}#{}", at.sortable(), task.delivery()),
+            at,
+            task: task.by_reference().to_json().map_err(unwritable)?,
+            group: task.subscription.to_string(),
+        };
+        let item = serde_dynamo::to_item(item).map_err(AwsError::item(TABLE))?;
+        let request = self.client.put_item().table_name(&self.table).set_item(Some(item));
+        request.send().await.map_err(AwsError::call("dynamodb PutItem"))?;
+        Ok(())
+    }
+
+    /// What of a shard is due until `until`, the earliest first, at most `limit` tasks.
+    pub async fn due(&self, shard: u8, until: UnixMillis, limit: i32) -> Result<Vec<Due>, AwsError> {
+        let query = self.client.query().table_name(&self.table).consistent_read(true).limit(limit);
+        let query = query
+            .key_condition_expression("pk = :pk AND sk < :end")
+            .expression_attribute_values(":pk", AttributeValue::S(format!("due#{shard}")))
+            .expression_attribute_values(":end", AttributeValue::S(UnixMillis(until.0 + 1).sortable()));
+        let answer = query.send().await.map_err(AwsError::call("dynamodb Query"))?;
+        let read = |item| {
+            let item: DueItem = serde_dynamo::from_item(item).map_err(AwsError::item(TABLE))?;
+            let key = Key { table: self.table.clone(), pk: item.pk, sk: Some(item.sk) };
+            Ok(Due { at: item.at, task: item.task, group: item.group, key })
+        };
+        answer.items.unwrap_or_default().into_iter().map(read).collect()
+    }
+
+    /// Removes tasks that were sent. What cannot be removed is sent once more by a later run, which does no harm.
+    pub async fn delete(&self, sent: &[Due]) -> Result<(), AwsError> {
+        const OPERATION: &str = "dynamodb BatchWriteItem";
+        for chunk in sent.chunks(DELETES_MAX) {
+            let request = |due: &Due| {
+                let delete = DeleteRequest::builder().set_key(Some(due.key.attributes())).build();
+                Ok(WriteRequest::builder().delete_request(delete.map_err(AwsError::call(OPERATION))?).build())
+            };
+            let requests = chunk.iter().map(request).collect::<Result<Vec<_>, AwsError>>()?;
+            let answer = self.client.batch_write_item().request_items(&self.table, requests).send().await;
+            let undone = answer.map_err(AwsError::call(OPERATION))?.unprocessed_items.unwrap_or_default();
+            let count = undone.values().map(Vec::len).sum();
+            if count > 0 {
+                return Err(AwsError::Undone { operation: OPERATION, count });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a shard for a run that ends at `until`; `false` if another run has it.
+    pub async fn lease(&self, shard: u8, now: UnixMillis, until: UnixMillis) -> Result<bool, AwsError> {
+        let request = self
+            .lease_update(shard, until)
+            .condition_expression("attribute_not_exists(pk) OR until_ms <= :now");
+        let request = request.expression_attribute_values(":now", AttributeValue::N(now.0.to_string()));
+        match request.send().await {
+            Ok(_) => Ok(true),
+            Err(error) => match error.as_service_error() {
+                Some(UpdateItemError::ConditionalCheckFailedException(_)) => Ok(false),
+                _ => Err(AwsError::call("dynamodb UpdateItem")(error)),
+            },
+        }
+    }
+
+    /// Gives a shard back that was leased until `until`.
+    pub async fn release(&self, shard: u8, until: UnixMillis) -> Result<(), AwsError> {
+        let request = self.lease_update(shard, UnixMillis(0)).condition_expression("until_ms = :mine");
+        let request = request.expression_attribute_values(":mine", AttributeValue::N(until.0.to_string()));
+        match request.send().await {
+            Ok(_) => Ok(()),
+            Err(error) => match error.as_service_error() {
+                // It ran out, and another run has it.
+                Some(UpdateItemError::ConditionalCheckFailedException(_)) => Ok(()),
+                _ => Err(AwsError::call("dynamodb UpdateItem")(error)),
+            },
+        }
+    }
+
+    fn lease_update(
+        &self,
+        shard: u8,
+        until: UnixMillis,
+    ) -> aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder {
+        let key =
+            Key { table: self.table.clone(), pk: format!("lease#{shard}"), sk: Some("lease".to_owned()) };
+        self.client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(key.attributes()))
+            .update_expression("SET until_ms = :until")
+            .expression_attribute_values(":until", AttributeValue::N(until.0.to_string()))
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct DueItem {
+    pk: String,
+    sk: String,
+    at: UnixMillis,
+    task: String,
+    group: String,
+}

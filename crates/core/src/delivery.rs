@@ -1,0 +1,315 @@
+//! The life of a delivery: one event for one subscription.
+//!
+//! The row is the guarantee, the message a hint. Messages may come twice, late, in any order or never; functions may
+//! die anywhere. What keeps one chain of attempts alive all the same are conditions on the row, and their order:
+//!
+//! 1. A task is [admitted](admit) by what the row says. The first attempt needs no row; each later one takes a lease on
+//!    it, and a replay of a dead letter starts a new round.
+//! 2. The attempt is made.
+//! 3. Its outcome, with the time of the next attempt, is recorded on the condition that no one recorded this attempt
+//!    before. Whoever loses drops its task and sends nothing.
+//! 4. Only then the next task is sent. If that never happens, the row says when it was due, and the sweep sends it.
+//!
+//! The conditions are methods of [`Row`]; the deliveries table states the same ones as condition expressions.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::DeliveryId;
+use crate::outcome::{Outcome, OutcomeClass, Verdict};
+use crate::retry::{Pace, RetryPolicy};
+use crate::time::UnixMillis;
+
+/// Where a delivery stands. Not yet attempted: there is no row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Status {
+    /// Attempts failed, another one is to come.
+    Retrying,
+    /// Waits for its cause to go away: a pause, a spent rate, an open circuit.
+    Held,
+    /// A receiver accepted it.
+    Delivered,
+    /// Its attempts are used up, or the receiver refused it for good.
+    Failed,
+    /// Its subscription is no more.
+    Cancelled,
+}
+
+/// What the conditions read of a delivery's row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// From 1; each replay starts another.
+    pub round: u32,
+    /// How many attempts of this round are recorded.
+    pub attempt: u32,
+    /// Where it stands.
+    pub status: Status,
+    /// When the next attempt is due; absent once it has ended.
+    pub next_at: Option<UnixMillis>,
+    /// Until when the next attempt belongs to the function that took the lease.
+    pub lease_until: Option<UnixMillis>,
+}
+
+/// What a task asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// This attempt, both numbers from 1.
+    Attempt {
+        /// Of which round.
+        round: u32,
+        /// Its number in the round.
+        attempt: u32,
+    },
+    /// A new round, after this one failed: a dead letter that was replayed.
+    NewRound {
+        /// The failed round.
+        after: u32,
+    },
+}
+
+/// What a task may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Post, then put the row if it is absent.
+    First,
+    /// Take the lease, then post.
+    Lease,
+    /// Start the round that follows, under a lease, then post.
+    NewRound,
+    /// The attempt is recorded as the one that failed the delivery; its dead letter may not have been sent, so send it.
+    /// (A second letter does no harm: a replay is conditional.)
+    Letter(FailReason),
+    /// Nothing: it was done, or others see to it.
+    Drop,
+}
+
+/// Decides what a task may do from the row as it was read, which may be stale: the write that follows has its own
+/// condition.
+#[must_use]
+pub fn admit(ask: Ask, row: Option<&Row>, fail_reason: Option<FailReason>, now: UnixMillis) -> Admission {
+    match (ask, row) {
+        (Ask::Attempt { round: 1, attempt: 1 }, None) => Admission::First,
+        (Ask::Attempt { .. }, None) => Admission::Lease,
+        (Ask::NewRound { .. }, None) => Admission::NewRound,
+        (Ask::Attempt { round, attempt }, Some(row)) => {
+            match (row.round, row.attempt).cmp(&(round, attempt - 1)) {
+                std::cmp::Ordering::Equal if row.leasable(round, attempt, now) => Admission::Lease,
+                std::cmp::Ordering::Equal => Admission::Drop,
+                // Ahead of what was read: the read is stale, the lease's condition will tell.
+                std::cmp::Ordering::Less => Admission::Lease,
+                std::cmp::Ordering::Greater => match fail_reason {
+                    Some(reason)
+                        if (row.round, row.attempt) == (round, attempt) && row.status == Status::Failed =>
+                    {
+                        Admission::Letter(reason)
+                    }
+                    _ => Admission::Drop,
+                },
+            }
+        }
+        (Ask::NewRound { after }, Some(row)) => match row.round.cmp(&after) {
+            std::cmp::Ordering::Equal if row.renewable(after) => Admission::NewRound,
+            std::cmp::Ordering::Less => Admission::NewRound,
+            _ => Admission::Drop,
+        },
+    }
+}
+
+impl Row {
+    /// The condition of a lease for this attempt.
+    #[must_use]
+    pub fn leasable(&self, round: u32, attempt: u32, now: UnixMillis) -> bool {
+        self.recordable(round, attempt) && self.lease_until.is_none_or(|until| until <= now)
+    }
+
+    /// The condition of recording this attempt.
+    #[must_use]
+    pub fn recordable(&self, round: u32, attempt: u32) -> bool {
+        self.status == Status::Retrying && self.round == round && self.attempt + 1 == attempt
+    }
+
+    /// The condition of starting the round that follows `after`.
+    #[must_use]
+    pub fn renewable(&self, after: u32) -> bool {
+        self.status == Status::Failed && self.round == after
+    }
+
+    /// Whether the task of the next attempt must be taken for lost.
+    #[must_use]
+    pub fn overdue(&self, now: UnixMillis, overdue: Duration) -> bool {
+        let expected = self.next_at.max(self.lease_until);
+        self.status == Status::Retrying && expected.is_some_and(|expected| expected + overdue <= now)
+    }
+
+    /// The attempt that comes next.
+    #[must_use]
+    pub fn next(&self) -> Ask {
+        Ask::Attempt { round: self.round, attempt: self.attempt + 1 }
+    }
+}
+
+/// Why a delivery failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FailReason {
+    /// Every attempt of the policy was made.
+    Exhausted,
+    /// The receiver answered that it will not take it.
+    Refused,
+}
+
+/// What follows an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// The delivery has ended well.
+    Delivered,
+    /// Another attempt.
+    Retry {
+        /// When.
+        next_at: UnixMillis,
+    },
+    /// The delivery has failed.
+    Failed(FailReason),
+    /// The delivery's subscription is no more.
+    Cancelled,
+}
+
+/// Decides what follows attempt number `attempt`, which ended `now` with `outcome`.
+#[must_use]
+pub fn decide(
+    delivery: DeliveryId,
+    (round, attempt): (u32, u32),
+    outcome: Outcome,
+    policy: &RetryPolicy,
+    pace: &Pace,
+    now: UnixMillis,
+) -> Decision {
+    match outcome.verdict() {
+        Verdict::Delivered => Decision::Delivered,
+        Verdict::Refused => Decision::Failed(FailReason::Refused),
+        Verdict::Retry { not_before } => {
+            let chance = delivery.spread(u64::from(round) << 32 | u64::from(attempt));
+            match policy.wait(attempt, chance) {
+                None => Decision::Failed(FailReason::Exhausted),
+                Some(wait) => Decision::Retry { next_at: now + pace.scaled(wait).max(not_before) },
+            }
+        }
+    }
+}
+
+impl Decision {
+    /// Where the delivery stands then.
+    #[must_use]
+    pub fn status(self) -> Status {
+        match self {
+            Self::Delivered => Status::Delivered,
+            Self::Retry { .. } => Status::Retrying,
+            Self::Failed(_) => Status::Failed,
+            Self::Cancelled => Status::Cancelled,
+        }
+    }
+
+    /// When the next attempt is due, if there is one.
+    #[must_use]
+    pub fn next_at(self) -> Option<UnixMillis> {
+        match self {
+            Self::Retry { next_at } => Some(next_at),
+            _ => None,
+        }
+    }
+}
+
+/// One attempt as it is recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AttemptRecord {
+    /// Of which round.
+    pub round: u32,
+    /// Its number in the round, from 1 without a gap.
+    pub number: u32,
+    /// When it began.
+    pub at: UnixMillis,
+    /// How long it took.
+    pub duration_ms: u64,
+    /// How it ended.
+    pub outcome: OutcomeClass,
+    /// The HTTP status, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::Failure;
+
+    fn row(round: u32, attempt: u32, status: Status) -> Row {
+        Row { round, attempt, status, next_at: Some(UnixMillis(100)), lease_until: None }
+    }
+
+    #[test]
+    fn what_a_task_may_do() {
+        use Admission::{Drop, First, Lease, Letter, NewRound};
+        let leased = Row { lease_until: Some(UnixMillis(500)), ..row(1, 1, Status::Retrying) };
+        let task = |round, attempt| Ask::Attempt { round, attempt };
+        let replay = |after| Ask::NewRound { after };
+        for (ask, row, now, admission) in [
+            (task(1, 1), None, 0, First),
+            (task(1, 2), None, 0, Lease),
+            (task(1, 1), Some(row(1, 1, Status::Retrying)), 0, Drop),
+            (task(1, 2), Some(row(1, 1, Status::Retrying)), 0, Lease),
+            (task(1, 3), Some(row(1, 1, Status::Retrying)), 0, Lease),
+            (task(1, 2), Some(leased.clone()), 499, Drop),
+            (task(1, 2), Some(leased), 500, Lease),
+            (task(1, 1), Some(row(1, 1, Status::Delivered)), 0, Drop),
+            (task(1, 2), Some(row(1, 1, Status::Delivered)), 0, Drop),
+            (task(1, 2), Some(row(1, 1, Status::Held)), 0, Drop),
+            (task(1, 2), Some(row(1, 1, Status::Cancelled)), 0, Drop),
+            (task(1, 8), Some(row(1, 8, Status::Failed)), 0, Letter(FailReason::Exhausted)),
+            (task(1, 7), Some(row(1, 8, Status::Failed)), 0, Drop),
+            (task(1, 8), Some(row(2, 0, Status::Retrying)), 0, Drop),
+            (replay(1), Some(row(1, 8, Status::Failed)), 0, NewRound),
+            (replay(1), Some(row(1, 1, Status::Delivered)), 0, Drop),
+            (replay(1), Some(row(2, 8, Status::Failed)), 0, Drop),
+            (replay(1), Some(row(2, 0, Status::Retrying)), 0, Drop),
+        ] {
+            let reason =
+                row.as_ref().filter(|row| row.status == Status::Failed).map(|_| FailReason::Exhausted);
+            assert_eq!(admit(ask, row.as_ref(), reason, UnixMillis(now)), admission, "{ask:?} {row:?}");
+        }
+    }
+
+    #[test]
+    fn what_follows_an_attempt() {
+        let event = "acme/00000000000000000000000000000000".parse().unwrap();
+        let delivery = DeliveryId::of(&event, "sub_00000000000000000000000000".parse().unwrap());
+        let pace = Pace::new(1.0, Duration::from_mins(15)).unwrap();
+        let follows = |attempt, outcome| {
+            decide(delivery, (1, attempt), outcome, &RetryPolicy::default(), &pace, UnixMillis(0))
+        };
+        let answered =
+            |status, secs| Outcome::Answered { status, retry_after: Some(Duration::from_secs(secs)) };
+        assert_eq!(follows(1, answered(204, 0)), Decision::Delivered);
+        assert_eq!(follows(8, answered(204, 0)), Decision::Delivered);
+        assert_eq!(follows(1, answered(410, 0)), Decision::Failed(FailReason::Refused));
+        assert_eq!(
+            follows(8, Outcome::Unanswered(Failure::TimedOut)),
+            Decision::Failed(FailReason::Exhausted)
+        );
+        assert_eq!(follows(1, answered(503, 77)), Decision::Retry { next_at: UnixMillis(77_000) });
+        let Decision::Retry { next_at } = follows(1, answered(503, 1)) else { panic!() };
+        assert!((4000..=6000).contains(&next_at.0), "the policy's wait is the least one");
+    }
+
+    #[test]
+    fn what_is_overdue() {
+        let grace = Duration::from_millis(10);
+        assert!(!row(1, 1, Status::Retrying).overdue(UnixMillis(109), grace));
+        assert!(row(1, 1, Status::Retrying).overdue(UnixMillis(110), grace));
+        assert!(!row(1, 1, Status::Failed).overdue(UnixMillis(110), grace));
+        let leased = Row { lease_until: Some(UnixMillis(200)), ..row(1, 1, Status::Retrying) };
+        assert!(!leased.overdue(UnixMillis(209), grace) && leased.overdue(UnixMillis(210), grace));
+    }
+}

@@ -1,0 +1,24 @@
+//! The domain of Carillon, pure: what an event is, whom it concerns, and how one delivery lives and ends.
+//!
+//! Nothing here knows AWS, an HTTP client, a clock, the environment or a source of randomness. Time comes in as
+//! [`time::UnixMillis`], chance as identifiers made elsewhere, so every rule can be driven by a test.
+//!
+//! The way of an event through these modules: [`event`] parses and checks it, [`pattern`] and [`matching`] find the
+//! subscriptions that asked for it, [`task`] is what travels through the queues, [`delivery`] decides what a task may
+//! do and what follows an attempt, [`outcome`] and [`retry`] feed that decision, [`signature`] signs what is posted.
+
+pub mod address;
+pub mod delivery;
+pub mod endpoint;
+pub mod event;
+pub mod id;
+pub mod invalid;
+pub mod matching;
+pub mod outcome;
+pub mod pattern;
+pub mod retry;
+pub mod signature;
+pub mod subscription;
+pub mod task;
+pub mod time;
+pub mod workspace;

@@ -1,0 +1,75 @@
+//! Points in time, in milliseconds: what tables sort by and what tasks carry.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Milliseconds since the Unix epoch (UTC).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UnixMillis(pub u64);
+
+impl UnixMillis {
+    /// Whole seconds since the epoch: what time-to-live attributes and `webhook-timestamp` count in.
+    #[must_use]
+    pub fn as_secs(self) -> u64 {
+        self.0 / 1000
+    }
+
+    /// The time from `earlier` to this one; zero if it lies ahead.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    /// This time less `span`; the epoch at the earliest.
+    #[must_use]
+    pub fn minus(self, span: Duration) -> Self {
+        Self(self.0.saturating_sub(millis(span)))
+    }
+
+    /// Thirteen digits, so that the order of texts is the order of times until the year 2286.
+    #[must_use]
+    pub fn sortable(self) -> String {
+        format!("{:013}", self.0)
+    }
+}
+
+impl std::ops::Add<Duration> for UnixMillis {
+    type Output = Self;
+
+    fn add(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(millis(span)))
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// RFC 3339 in UTC, with milliseconds: `2026-11-22T09:30:00.000Z`.
+impl fmt::Display for UnixMillis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = i64::try_from(self.0).unwrap_or(i64::MAX);
+        let timestamp = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX);
+        write!(f, "{timestamp:.3}")
+    }
+}
+
+/// For answers of the API: a field of this type is written as RFC 3339 with `#[serde(serialize_with = "rfc3339")]`.
+pub fn rfc3339<S: serde::Serializer>(time: &UnixMillis, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_shown_as_rfc_3339_and_sorts_as_text() {
+        let time = UnixMillis(1_795_339_800_007);
+        assert_eq!(time.to_string(), "2026-11-22T09:30:00.007Z");
+        assert!(UnixMillis(9).sortable() < UnixMillis(10).sortable());
+    }
+}

@@ -1,0 +1,29 @@
+//! Carillon on one machine: the local AWS, the receiver and the client that `cargo xtask` and the end-to-end tests share.
+//!
+//! * [`Toolbox`] makes the Python environments that the local AWS and the developer's tools live in.
+//! * [`LocalAws`] is one emulated AWS on a free port, with IAM enforced; [`Stack`] is the template deployed on it.
+//! * [`Receiver`] is a subscriber's HTTP server: it verifies with the official library and answers as it is told.
+//! * [`Proxy`] stands between the functions and the local AWS and strikes at a chosen request.
+//! * [`Carillon`] speaks the service's own HTTP API.
+//!
+//! Nothing here is part of what deploys. No AWS SDK is used, so that `cargo xtask up` compiles in seconds.
+
+#![allow(clippy::print_stderr, reason = "the user waits for what this crate does, and is told what it is")]
+
+mod aws;
+mod carillon;
+mod client;
+mod process;
+mod proxy;
+mod receiver;
+mod repository;
+mod toolbox;
+
+pub use crate::aws::{LocalAws, Options, Stack};
+pub use crate::carillon::{Carillon, Subscription, event};
+pub use crate::client::{Reply, Request, send};
+pub use crate::process::{environment, kill, process_behind, processes_of};
+pub use crate::proxy::{Held, Moment, Proxy, Trap};
+pub use crate::receiver::{Answer, Received, Receiver, Verdict};
+pub use crate::repository::{FUNCTIONS, build_functions, cargo, profile_dir, root, run};
+pub use crate::toolbox::Toolbox;

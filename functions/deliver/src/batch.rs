@@ -1,0 +1,207 @@
+//! A batch of messages: read what they need in one call, let each go its own way, send on what follows.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
+use carillon_aws::batch_read::{Item, Key, batch_read};
+use carillon_aws::deliveries::{State, read_delivery, read_state};
+use carillon_aws::error::AwsError;
+use carillon_aws::events::read_event;
+use carillon_aws::now;
+use carillon_aws::queue::Message;
+use carillon_core::retry::Wait;
+use carillon_core::task::DeliveryTask;
+use carillon_core::time::UnixMillis;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+
+use crate::attempt::{Case, FollowUp, Lane, attempt};
+use crate::courier::Courier;
+
+/// How many endings are looked at together, so that what follows them is sent in one batch.
+const ENDINGS_MAX: usize = carillon_aws::queue::BATCH_MESSAGES_MAX;
+
+/// Works off a batch; the answer names the messages that must come again. `deadline`: when Lambda ends the function,
+/// in Unix milliseconds.
+pub(crate) async fn handle(courier: &Arc<Courier>, event: SqsEvent, deadline: u64) -> SqsBatchResponse {
+    let mut failed = Vec::new();
+    let mut messages = Vec::with_capacity(event.records.len());
+    for message in event.records {
+        let id = message.message_id.clone().unwrap_or_default();
+        match DeliveryTask::from_json(message.body.as_deref().unwrap_or_default()) {
+            Ok(task) => messages.push((id, lane(courier, &message), task)),
+            Err(error) => {
+                // It comes again until the redrive policy takes it to the dead-letter queue.
+                tracing::error!(message = id, %error, "a message is no task");
+                failed.push(id);
+            }
+        }
+    }
+    let cases = match cases(courier, messages).await {
+        Ok((cases, unreadable)) => {
+            failed.extend(unreadable);
+            cases
+        }
+        Err((ids, error)) => {
+            tracing::error!(%error, "the batch read failed, all tasks come again");
+            failed.extend(ids);
+            Vec::new()
+        }
+    };
+    let deadline = UnixMillis(deadline);
+    let running = cases.into_iter().map(|(id, case)| {
+        let courier = Arc::clone(courier);
+        // A task of its own: if it panics, it fails alone.
+        let task = tokio::spawn(async move { attempt(&courier, case, deadline).await });
+        async { (id, task.await) }
+    });
+    let mut endings = running.collect::<FuturesUnordered<_>>().ready_chunks(ENDINGS_MAX);
+    while let Some(chunk) = endings.next().await {
+        let mut follow_ups = Vec::with_capacity(chunk.len());
+        for (id, ending) in chunk {
+            match ending {
+                Ok(Ok(None)) => {}
+                Ok(Ok(Some(follow_up))) => follow_ups.push((id, follow_up)),
+                Ok(Err(error)) => {
+                    tracing::error!(message = id, %error, "a task failed and comes again");
+                    failed.push(id);
+                }
+                Err(panic) => {
+                    tracing::error!(message = id, %panic, "a task panicked and comes again");
+                    failed.push(id);
+                }
+            }
+        }
+        failed.extend(follow(courier, follow_ups).await);
+    }
+    let mut response = SqsBatchResponse::default();
+    response.batch_item_failures = failed.into_iter().map(failure).collect();
+    response
+}
+
+/// Each message's task with all that it needs, and the ids of those for which that could not be read.
+type Cases = (Vec<(String, Case)>, Vec<String>);
+
+async fn cases(
+    courier: &Courier,
+    messages: Vec<(String, Lane, DeliveryTask)>,
+) -> Result<Cases, (Vec<String>, AwsError)> {
+    let tasks: Vec<_> = messages.iter().map(|(_, _, task)| task).collect();
+    let mut keys = courier.targets.missing(&courier.config, &tasks);
+    for &task in &tasks {
+        keys.extend([courier.deliveries.key(task), courier.deliveries.state_key(task.subscription)]);
+        if task.event.json.is_none() {
+            keys.push(courier.events.key(&task.event.key));
+        }
+    }
+    let read = match batch_read(&courier.dynamodb, keys).await {
+        Ok(read) => read,
+        Err(error) => return Err((messages.into_iter().map(|(id, ..)| id).collect(), error)),
+    };
+    let targets = courier.targets.of(&courier.config, &courier.vault, &tasks, &read).await;
+    let mut cases = Vec::with_capacity(messages.len());
+    let mut unreadable = Vec::new();
+    for (id, lane, task) in messages {
+        let Some(target) = targets.get(&task.subscription).cloned() else {
+            unreadable.push(id);
+            continue;
+        };
+        match known(courier, &task, &read) {
+            Ok((delivery, state, json)) => {
+                cases.push((id, Case { task, lane, delivery, state, target, json }));
+            }
+            Err(error) => {
+                tracing::error!(message = id, %error, "what a task needs cannot be read");
+                unreadable.push(id);
+            }
+        }
+    }
+    Ok((cases, unreadable))
+}
+
+type Known = (Option<carillon_aws::deliveries::Delivery>, State, Option<String>);
+
+fn known(courier: &Courier, task: &DeliveryTask, read: &HashMap<Key, Item>) -> Result<Known, AwsError> {
+    let item = |key| read.get(&key).cloned();
+    let delivery = item(courier.deliveries.key(task)).map(read_delivery).transpose()?;
+    let state = item(courier.deliveries.state_key(task.subscription))
+        .map(read_state)
+        .transpose()?
+        .unwrap_or_default();
+    let json = match &task.event.json {
+        Some(json) => Some(json.clone()),
+        None => {
+            item(courier.events.key(&task.event.key)).map(read_event).transpose()?.map(|event| event.json)
+        }
+    };
+    Ok((delivery, state, json))
+}
+
+/// Sends what follows. The ids of messages that must come again, since what follows them could not be sent: all but
+/// retries, which the row has and the sweep sends.
+async fn follow(courier: &Courier, follow_ups: Vec<(String, FollowUp)>) -> Vec<String> {
+    let now = now();
+    let mut failed = Vec::new();
+    let (mut delivery, mut slow, mut letters) = (Vec::new(), Vec::new(), Vec::new());
+    for (id, follow_up) in follow_ups {
+        match follow_up {
+            FollowUp::Retry { task, at, lane } => match courier.pace.waits(now, at) {
+                Wait::InSchedule => {
+                    if let Err(error) = courier.schedule.put(&task, at).await {
+                        tracing::error!(%error, delivery = %task.delivery(), "a retry is left to the sweep");
+                    }
+                }
+                Wait::InQueue { seconds } => match lane {
+                    Lane::Delivery => delivery.push((None, task, seconds)),
+                    Lane::Slow => slow.push((None, task, seconds)),
+                },
+            },
+            FollowUp::SlowLane(task) => slow.push((Some(id), task, 0)),
+            FollowUp::Letter(task) => letters.push((Some(id), task, 0)),
+        }
+    }
+    let queues = &courier.queues;
+    for (queue, tasks) in [(&queues.delivery, delivery), (&queues.slow, slow), (&queues.dead_letter, letters)]
+    {
+        if tasks.is_empty() {
+            continue;
+        }
+        let mut ids = Vec::with_capacity(tasks.len());
+        let mut messages = Vec::with_capacity(tasks.len());
+        for (id, task, delay_seconds) in tasks {
+            match task.to_json() {
+                Ok(body) => {
+                    messages.push(Message { body, group: task.subscription.to_string(), delay_seconds });
+                    ids.push(id);
+                }
+                Err(error) => {
+                    tracing::error!(%error, delivery = %task.delivery(), "a task cannot be written");
+                    failed.extend(id);
+                }
+            }
+        }
+        let sent = queue.send(messages).await;
+        for (id, sent) in ids.into_iter().zip(sent) {
+            if let Err(error) = sent {
+                tracing::error!(%error, message = id, "what follows an attempt could not be sent");
+                failed.extend(id);
+            }
+        }
+    }
+    failed
+}
+
+fn lane(courier: &Courier, message: &SqsMessage) -> Lane {
+    let arn = message.event_source_arn.as_deref().unwrap_or_default();
+    if arn.rsplit(':').next() == Some(courier.queues.slow_name.as_str()) {
+        Lane::Slow
+    } else {
+        Lane::Delivery
+    }
+}
+
+fn failure(id: String) -> BatchItemFailure {
+    let mut failure = BatchItemFailure::default();
+    failure.item_identifier = id;
+    failure
+}

@@ -1,0 +1,25 @@
+//! `deliver`: makes one attempt for each task of the delivery queue and the slow queue.
+//!
+//! What a task may do, and in which order, is told in [`carillon_core::delivery`]; [`attempt`] follows it step by step.
+
+mod attempt;
+mod batch;
+mod courier;
+mod targets;
+
+use std::sync::Arc;
+
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+
+use crate::courier::Courier;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    lambda_runtime::tracing::init_default_subscriber();
+    let courier = Arc::new(Courier::from_environment().await?);
+    let courier = &courier;
+    lambda_runtime::run(service_fn(async |event: LambdaEvent<_>| {
+        Ok::<_, Error>(batch::handle(courier, event.payload, event.context.deadline).await)
+    }))
+    .await
+}

@@ -1,0 +1,101 @@
+//! What wakes `fanout`: records of the events table's stream, or messages of the expansion queue.
+//!
+//! Each record is parsed by itself, so that one that cannot be read does not take its batch along.
+
+use carillon_aws::events::read_event;
+use carillon_core::event::AcceptedEvent;
+use carillon_core::task::ExpansionTask;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// The payload of an invocation.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Woken {
+    #[serde(rename = "Records")]
+    records: Vec<Box<RawValue>>,
+}
+
+/// Where an invocation's records come from: decides what an unfinished one means for those behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// In order: whatever follows an unfinished record comes again as well.
+    Stream,
+    /// Each message for itself.
+    Queue,
+}
+
+/// A record, and what it asks for.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) source: Source,
+    /// What names it in the answer: sequence number or message id.
+    pub(crate) id: String,
+    /// The event's key, as far as it can be told.
+    pub(crate) event: String,
+    pub(crate) step: Step,
+}
+
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Find the subscriptions of an event.
+    Match(AcceptedEvent),
+    /// Do so for a range of them.
+    Expand(ExpansionTask),
+    /// Nothing can be done with it, ever.
+    Poisoned { reason: String },
+}
+
+impl Woken {
+    pub(crate) fn records(self) -> Vec<Record> {
+        self.records.into_iter().map(|record| read(&record)).collect()
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Shape {
+    Stream {
+        dynamodb: Change,
+    },
+    Queue {
+        #[serde(rename = "messageId")]
+        message_id: String,
+        body: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Change {
+    sequence_number: String,
+    keys: serde_json::Value,
+    #[serde(default)]
+    new_image: serde_json::Value,
+}
+
+fn read(record: &RawValue) -> Record {
+    match serde_json::from_str(record.get()) {
+        Ok(Shape::Stream { dynamodb: Change { sequence_number, keys, new_image } }) => {
+            let key = keys.pointer("/pk/S").and_then(serde_json::Value::as_str).unwrap_or_default();
+            let step = event(new_image).map_or_else(|reason| Step::Poisoned { reason }, Step::Match);
+            Record { source: Source::Stream, id: sequence_number, event: key.to_owned(), step }
+        }
+        Ok(Shape::Queue { message_id, body }) => {
+            let (event, step) = match ExpansionTask::from_json(&body) {
+                Ok(task) => (task.event.key.to_string(), Step::Expand(task)),
+                Err(error) => (String::new(), Step::Poisoned { reason: error.to_string() }),
+            };
+            Record { source: Source::Queue, id: message_id, event, step }
+        }
+        // No record of either source, so there is no id by which it could come again.
+        Err(error) => {
+            let step = Step::Poisoned { reason: error.to_string() };
+            Record { source: Source::Stream, id: String::new(), event: String::new(), step }
+        }
+    }
+}
+
+fn event(new_image: serde_json::Value) -> Result<AcceptedEvent, String> {
+    let item: serde_dynamo::Item = serde_json::from_value(new_image).map_err(|error| error.to_string())?;
+    read_event(item).map_err(|error| error.to_string())
+}

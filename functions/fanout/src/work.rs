@@ -1,0 +1,266 @@
+//! Works records off in order, while there is time.
+
+use std::collections::{BTreeSet, HashSet};
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse};
+use carillon_aws::config::ConfigTable;
+use carillon_aws::environment::{SettingError, setting};
+use carillon_aws::error::AwsError;
+use carillon_aws::events::EventTable;
+use carillon_aws::queue::{Message, Queue};
+use carillon_aws::{DynamoDb, Sqs, now, sdk_config};
+use carillon_core::event::AcceptedEvent;
+use carillon_core::id::{SubscriptionId, WorkspaceId};
+use carillon_core::matching::{EXPANSION_SIZE, Expansion, Range, expand};
+use carillon_core::task::{DeliveryTask, EventRef, ExpansionTask, TaskError};
+use carillon_core::time::UnixMillis;
+use futures::FutureExt as _;
+use serde_json::json;
+
+use crate::subscriptions::{Subscriptions, Versions};
+use crate::woken::{Record, Source, Step, Woken};
+
+/// What of the function's time is kept to send what was planned and to answer: this, or a third of it if it is short.
+const SENDING_TIME: Duration = Duration::from_secs(10);
+
+/// What is kept of it to answer.
+const ANSWERING_TIME: Duration = Duration::from_millis(300);
+
+/// How many messages are planned before they are sent.
+const PLANNED_MAX: usize = EXPANSION_SIZE;
+
+/// Tables, queues, and the subscriptions that are kept.
+pub(crate) struct Fanout {
+    events: EventTable,
+    subscriptions: Subscriptions,
+    delivery: Queue,
+    expansion: Queue,
+    failure: Queue,
+}
+
+/// A message, the queue that it is for, and the place of its record in the batch.
+struct Planned {
+    place: usize,
+    to: To,
+    message: Message,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum To {
+    Delivery,
+    Expansion,
+    Failure,
+}
+
+/// A record that could not be planned, and will be tried again.
+#[derive(Debug, thiserror::Error)]
+enum Unplanned {
+    #[error(transparent)]
+    Aws(#[from] AwsError),
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    #[error("it goes to the failure queue by the redrive policy")]
+    Poisoned,
+}
+
+impl Fanout {
+    pub(crate) async fn from_environment() -> Result<Self, SettingError> {
+        let sdk = sdk_config().await;
+        let (dynamodb, sqs) = (DynamoDb::new(&sdk), Sqs::new(&sdk));
+        let queue = |name| Ok::<_, SettingError>(Queue::new(sqs.clone(), setting(name)?));
+        Ok(Self {
+            events: EventTable::new(dynamodb.clone(), setting("EVENTS_TABLE")?),
+            delivery: queue("DELIVERY_QUEUE_URL")?,
+            expansion: queue("EXPANSION_QUEUE_URL")?,
+            failure: queue("FANOUT_FAILURE_QUEUE_URL")?,
+            subscriptions: Subscriptions::new(
+                dynamodb.clone(),
+                ConfigTable::new(dynamodb, setting("CONFIG_TABLE")?),
+            ),
+        })
+    }
+
+    /// Works off what it can until shortly before `deadline` (Unix milliseconds). The answer, of one shape for streams
+    /// and queues, names what must come again.
+    pub(crate) async fn handle(&self, woken: Woken, deadline: u64) -> SqsBatchResponse {
+        let deadline = UnixMillis(deadline);
+        let planned_until = deadline.minus(SENDING_TIME.min(deadline.since(now()) / 3));
+        let records = woken.records();
+        let unfinished = match self.subscriptions.versions(workspaces(&records)).await {
+            Ok(versions) => self.work_off(&records, &versions, planned_until, deadline).await,
+            Err(error) => {
+                tracing::error!(%error, "the versions of workspaces cannot be read");
+                (0..records.len()).collect()
+            }
+        };
+        answer(&records, unfinished)
+    }
+
+    /// The records that are not finished, by their places.
+    async fn work_off(
+        &self,
+        records: &[Record],
+        versions: &Versions,
+        planned_until: UnixMillis,
+        deadline: UnixMillis,
+    ) -> BTreeSet<usize> {
+        let mut unfinished = BTreeSet::new();
+        let mut planned = Vec::new();
+        for (place, record) in records.iter().enumerate() {
+            // The first record is planned in any case: otherwise a batch could come again for ever.
+            if place > 0 && now() > planned_until {
+                unfinished.extend(place..records.len());
+                break;
+            }
+            let messages = match AssertUnwindSafe(self.plan(record, versions)).catch_unwind().await {
+                Ok(messages) => messages,
+                // It would panic again.
+                Err(_) => poisoned(record, "the function panicked over it"),
+            };
+            match messages {
+                Ok(messages) => {
+                    planned.extend(messages.into_iter().map(|(to, message)| Planned { place, to, message }));
+                }
+                Err(error) => {
+                    tracing::error!(%error, record = record.id, "a record comes again");
+                    unfinished.insert(place);
+                    if record.source == Source::Stream {
+                        break;
+                    }
+                }
+            }
+            if planned.len() >= PLANNED_MAX {
+                unfinished.extend(self.send(std::mem::take(&mut planned), deadline).await);
+            }
+        }
+        unfinished.extend(self.send(planned, deadline).await);
+        unfinished
+    }
+
+    /// The messages that one record asks for.
+    async fn plan(&self, record: &Record, versions: &Versions) -> Result<Vec<(To, Message)>, Unplanned> {
+        match &record.step {
+            Step::Match(event) => self.spread(versions, event, Range::default()).await,
+            Step::Expand(task) => match self.event(&task.event).await? {
+                Some(event) => self.spread(versions, &event, task.range).await,
+                None => Ok(Vec::new()),
+            },
+            Step::Poisoned { reason } => poisoned(record, reason),
+        }
+    }
+
+    /// The tasks that an event needs within a range of subscriptions.
+    async fn spread(
+        &self,
+        versions: &Versions,
+        event: &AcceptedEvent,
+        range: Range,
+    ) -> Result<Vec<(To, Message)>, Unplanned> {
+        let matching = self.subscriptions.matching(versions, event, range).await?;
+        tracing::info!(event = %event.key, r#type = %event.event_type, matches = matching.len(), "fan-out");
+        let event = EventRef::of(event);
+        match expand(matching, range) {
+            Expansion::Deliveries(subscriptions) => {
+                let task = |subscription: SubscriptionId| {
+                    let body = DeliveryTask::first(event.clone(), subscription).to_json()?;
+                    Ok((To::Delivery, message(body, &subscription)))
+                };
+                subscriptions.into_iter().map(task).collect()
+            }
+            Expansion::Ranges(ranges) => {
+                let task = |range| {
+                    let body = ExpansionTask { event: event.clone(), range }.to_json()?;
+                    Ok((To::Expansion, message(body, &event.key.workspace)))
+                };
+                ranges.into_iter().map(task).collect()
+            }
+        }
+    }
+
+    /// The event of an expansion task, read if it is too large to travel in one; `None`: it is no more.
+    async fn event(&self, event: &EventRef) -> Result<Option<AcceptedEvent>, AwsError> {
+        match &event.json {
+            None => self.events.event(&event.key).await,
+            Some(json) => Ok(Some(AcceptedEvent {
+                key: event.key.clone(),
+                event_type: event.event_type.clone(),
+                accepted_at: event.accepted_at,
+                json: json.clone(),
+            })),
+        }
+    }
+
+    /// Sends what was planned; the places of records of which something could not be sent in time.
+    async fn send(&self, planned: Vec<Planned>, deadline: UnixMillis) -> BTreeSet<usize> {
+        let places: BTreeSet<_> = planned.iter().map(|planned| planned.place).collect();
+        let time = deadline.minus(ANSWERING_TIME).since(now());
+        tokio::time::timeout(time, self.send_all(planned)).await.unwrap_or_else(|_| {
+            tracing::error!("the time ran out while tasks were sent, their records come again");
+            places
+        })
+    }
+
+    async fn send_all(&self, planned: Vec<Planned>) -> BTreeSet<usize> {
+        let mut unsent = BTreeSet::new();
+        let mut lanes =
+            [(To::Delivery, &self.delivery), (To::Expansion, &self.expansion), (To::Failure, &self.failure)]
+                .map(|(to, queue)| (to, queue, Vec::new(), Vec::new()));
+        for Planned { place, to, message } in planned {
+            for (_, _, places, messages) in lanes.iter_mut().filter(|(lane, ..)| *lane == to) {
+                places.push(place);
+                messages.push(message.clone());
+            }
+        }
+        for (_, queue, places, messages) in lanes {
+            for (place, sent) in places.into_iter().zip(queue.send(messages).await) {
+                if let Err(error) = sent {
+                    tracing::error!(%error, "a task could not be sent, its record comes again");
+                    unsent.insert(place);
+                }
+            }
+        }
+        unsent
+    }
+}
+
+/// The letter of a record that can never be worked off. A message of the expansion queue needs none: the redrive policy
+/// takes it, with all that is in it, to the same queue.
+fn poisoned(record: &Record, reason: &str) -> Result<Vec<(To, Message)>, Unplanned> {
+    tracing::error!(record = record.id, event = record.event, reason, "a record is poisoned");
+    match record.source {
+        Source::Queue => Err(Unplanned::Poisoned),
+        Source::Stream => {
+            let body = json!({ "v": 1, "task": "fanoutFailure", "event": record.event, "record": record.id, "reason": reason });
+            Ok(vec![(To::Failure, message(body.to_string(), &"poisoned"))])
+        }
+    }
+}
+
+fn message(body: String, group: &dyn std::fmt::Display) -> Message {
+    Message { body, group: group.to_string(), delay_seconds: 0 }
+}
+
+fn workspaces(records: &[Record]) -> HashSet<WorkspaceId> {
+    let workspace = |record: &Record| match &record.step {
+        Step::Match(event) => Some(event.key.workspace.clone()),
+        Step::Expand(task) => Some(task.event.key.workspace.clone()),
+        Step::Poisoned { .. } => None,
+    };
+    records.iter().filter_map(workspace).collect()
+}
+
+/// Of a stream the first unfinished record is named: the checkpoint, from which on all come again.
+fn answer(records: &[Record], unfinished: BTreeSet<usize>) -> SqsBatchResponse {
+    let mut response = SqsBatchResponse::default();
+    for record in unfinished.into_iter().map(|place| &records[place]) {
+        let mut failure = BatchItemFailure::default();
+        failure.item_identifier.clone_from(&record.id);
+        response.batch_item_failures.push(failure);
+        if record.source == Source::Stream {
+            break;
+        }
+    }
+    response
+}

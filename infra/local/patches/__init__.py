@@ -1,0 +1,48 @@
+"""What ministack 1.5.33 does unlike AWS and this project needs: one module a difference, each with its remedy.
+
+A patch replaces functions of ministack's modules before it serves. Each has a test in `infra/local/tests`.
+"""
+
+from . import (
+    api_cors,
+    function_environment,
+    kms_conditions,
+    log_wait,
+    mapping_permissions,
+    mapping_types,
+    message_moves,
+    payload_limits,
+    queue_limits,
+    queue_mappings,
+    queue_races,
+    queue_scans,
+    runtime_nagle,
+    schedule_sweeps,
+    stream_mappings,
+    table_ttl,
+)
+
+# In this order: the races are closed around what the other patches made of the queues.
+PATCHES = [
+    runtime_nagle,
+    log_wait,
+    function_environment,
+    payload_limits,
+    stream_mappings,
+    queue_mappings,
+    mapping_types,
+    mapping_permissions,
+    queue_limits,
+    queue_scans,
+    queue_races,
+    message_moves,
+    table_ttl,
+    api_cors,
+    kms_conditions,
+    schedule_sweeps,
+]
+
+
+def apply() -> None:
+    for patch in PATCHES:
+        patch.apply()

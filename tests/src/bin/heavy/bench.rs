@@ -1,0 +1,145 @@
+//! Measurements.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use carillon_local::{FUNCTIONS, Moment, Proxy, event, profile_dir};
+use carillon_tests::payloads::{queue_record, samples, stream_record};
+use carillon_tests::{PATIENCE, Scene};
+use serde_json::{Value, json};
+
+use crate::runtime_api::start;
+
+const EVENTS: usize = 200;
+/// Before the measured ones, so that every function is running.
+const EVENTS_TO_WARM_UP: usize = 20;
+const STARTS: usize = 11;
+
+/// From the answer to publish to the receiver, one event after the other.
+pub(crate) async fn latency() -> Result<()> {
+    let scene = Scene::set("latency", &[]).await?;
+    scene.subscribe("/inbox", &["consent:*"]).await?;
+    for number in 0..EVENTS_TO_WARM_UP {
+        publish_and_wait(&scene, number).await?;
+    }
+    let before = processor_time(&scene);
+    let mut took = Vec::with_capacity(EVENTS);
+    for number in 0..EVENTS {
+        took.push(publish_and_wait(&scene, EVENTS_TO_WARM_UP + number).await?);
+    }
+    scene.all_deliveries(EVENTS_TO_WARM_UP + EVENTS, "delivered").await?;
+    let own = processor_time(&scene).saturating_sub(before) / u32::try_from(EVENTS)?;
+
+    took.sort();
+    let (median, late) = (percentile(&took, 50), percentile(&took, 95));
+    println!("From the answer to publish (202) to the receiver, over {EVENTS} events on the local AWS:");
+    println!("  p50  {:.1} ms", milliseconds(median));
+    println!("  p95  {:.1} ms", milliseconds(late));
+    println!(
+        "The functions fanout and deliver used {:.1} ms of processor time for each event,",
+        milliseconds(own)
+    );
+    println!(
+        "{:.0} % of the p50; the rest is the local AWS.",
+        100.0 * own.as_secs_f64() / median.as_secs_f64()
+    );
+    println!("AWS adds the polling of its own stream and queue mappings, which the local AWS does not have.");
+    scene.end().await
+}
+
+/// Each function's binary as it deploys.
+pub(crate) fn size() -> Result<()> {
+    for function in FUNCTIONS {
+        let bytes = fs::metadata(profile_dir()?.join(function))?.len();
+        println!("  {function:<8}  {:>5.1} MB", f64::from(u32::try_from(bytes)?) / 1e6);
+    }
+    Ok(())
+}
+
+/// Each function from the start of its process to its first invocation, and to its first answer.
+pub(crate) async fn coldstart() -> Result<()> {
+    let scene = Scene::set("coldstart", &[]).await?;
+    println!("From the start of the process, median of {STARTS}:");
+    for (function, payload) in payloads(&scene).await? {
+        let mut environment = scene.stack.environment(function).await?;
+        for (name, value) in [
+            ("AWS_ENDPOINT_URL", scene.stack.endpoint()),
+            ("AWS_ACCESS_KEY_ID", "test"),
+            ("AWS_SECRET_ACCESS_KEY", "test"),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_LAMBDA_FUNCTION_NAME", function),
+            ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
+        ] {
+            environment.insert(name.to_owned(), json!(value));
+        }
+        let binary = profile_dir()?.join(function);
+        let starts = (0..STARTS).map(|_| start(&binary, &environment, &payload)).collect::<Result<Vec<_>>>();
+        let starts = starts.with_context(|| function.to_owned())?;
+        let median = |pick: fn(&crate::runtime_api::Start) -> Duration| {
+            let mut times = starts.iter().map(pick).collect::<Vec<_>>();
+            times.sort();
+            milliseconds(percentile(&times, 50))
+        };
+        let (ready, answered) = (median(|start| start.ready), median(|start| start.answered));
+        println!("  {function:<8}  ready after {ready:>5.1} ms, first answer after {answered:>5.1} ms");
+    }
+    Ok(())
+}
+
+async fn publish_and_wait(scene: &Scene, number: usize) -> Result<Duration> {
+    scene.publish(&event(&format!("e-{number}"), "consent:created", &json!({ "number": number }))).await?;
+    let answered = std::time::Instant::now();
+    let received = scene.receiver.wait_for("/inbox", number + 1, PATIENCE).await?;
+    Ok(received[number].at.saturating_duration_since(answered))
+}
+
+/// What the functions between publish and receiver have used of the processor so far.
+fn processor_time(scene: &Scene) -> Duration {
+    let processes = ["fanout", "deliver"].into_iter().flat_map(|function| scene.stack.processes(function));
+    processes.map(time_on_processor).sum()
+}
+
+/// The first number of each thread's `schedstat` is its time on a processor, in nanoseconds.
+fn time_on_processor(process: u32) -> Duration {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let nanoseconds = threads.filter_map(|thread| {
+        let statistics = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        statistics.split_ascii_whitespace().next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(nanoseconds.sum())
+}
+
+/// An invocation for each function that makes it do its usual work.
+async fn payloads(scene: &Scene) -> Result<Vec<(&'static str, Value)>> {
+    let proxy = Proxy::start(scene.stack.endpoint()).await?;
+    proxy.stand_before(&scene.stack, "fanout").await?;
+    scene.subscribe("/inbox", &["consent:*"]).await?;
+    let sent = proxy.trap(Moment::Before, "SendMessageBatch", "");
+    scene.publish(&event("e-1", "consent:created", &json!({}))).await?;
+    let tasks: Value = serde_json::from_slice(&sent.sprung(PATIENCE).await?.body)?;
+    let row = scene.rows("EventsTable").await?.into_iter().next().context("the event is in no row")?;
+
+    let sample = |function: &str| -> Result<Value> {
+        let mut samples = samples()?.into_iter().filter(|(of, ..)| of == function);
+        Ok(samples.next().with_context(|| format!("events/ has no sample for {function}"))?.2)
+    };
+    Ok(vec![
+        ("api", sample("api")?),
+        ("publish", sample("publish")?),
+        ("fanout", json!({ "Records": [stream_record(0, &row)] })),
+        ("deliver", json!({ "Records": [queue_record(&scene.stack, &tasks["Entries"][0])] })),
+        ("clock", sample("clock")?),
+    ])
+}
+
+/// Of sorted times, the one that so many percent do not exceed.
+fn percentile(sorted: &[Duration], percent: usize) -> Duration {
+    let position = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+    sorted.get(position).copied().unwrap_or_default()
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}

@@ -1,0 +1,92 @@
+//! Functions that end in the worst moment. Nothing is lost, and each delivery goes on as one chain of attempts.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use carillon_local::{Answer, Moment, Proxy, event, kill, process_behind};
+use carillon_tests::{PATIENCE, Scene, WORKSPACE};
+use serde_json::json;
+
+/// Times that let a crash heal within seconds: what a dead function held comes back after the visibility timeout, and
+/// what is 10 minutes (1.2 s here) overdue is found by the sweep.
+const HURRY: [(&str, &str); 3] =
+    [("RetryScale", "0.002"), ("DeliverTimeoutSeconds", "5"), ("QueueVisibilitySeconds", "5")];
+
+#[tokio::test]
+async fn killed_in_the_middle_of_a_batch() -> Result<()> {
+    let scene = Scene::set("killed-batch", &HURRY).await?;
+    scene.subscribe("/inbox", &["consent:*"]).await?;
+    // Some deliveries of the batch succeed, then one finds a receiver that hangs.
+    scene.receiver.answer(
+        "/inbox",
+        [Answer::status(204), Answer::status(204), Answer::status(204), Answer::hang(), Answer::status(204)],
+    );
+    let _clock = scene.ring_clock();
+    let events = (0..10).map(|number| event(&format!("e-{number}"), "consent:created", &json!({})));
+    scene.carillon.publish_batch(WORKSPACE, &events.collect::<Vec<_>>()).await?.expect_status(202)?;
+
+    let hanging = scene.received("/inbox", 4).await?.swap_remove(3);
+    kill(process_behind(hanging.peer).context("no process is behind the request")?)?;
+
+    scene.all_deliveries(10, "delivered").await?;
+    scene.quiet().await?;
+    let mut attempts = BTreeMap::<String, usize>::new();
+    for request in scene.receiver.received("/inbox") {
+        *attempts.entry(request.json()["id"].to_string()).or_default() += 1;
+    }
+    assert_eq!(attempts.len(), 10, "every event arrived");
+    assert!(attempts[&hanging.json()["id"].to_string()] > 1, "the one that was cut off was sent again");
+    scene.end().await
+}
+
+#[tokio::test]
+async fn killed_between_the_outcomes_write_and_the_next_tasks_send() -> Result<()> {
+    killed_at_the_next_task("killed-before-send", Moment::Before).await
+}
+
+#[tokio::test]
+async fn killed_between_the_next_tasks_send_and_the_answer() -> Result<()> {
+    killed_at_the_next_task("killed-after-send", Moment::After).await
+}
+
+async fn killed_at_the_next_task(name: &str, moment: Moment) -> Result<()> {
+    let scene = Scene::set(name, &HURRY).await?;
+    let proxy = Proxy::start(scene.stack.endpoint()).await?;
+    proxy.stand_before(&scene.stack, "deliver").await?;
+    scene.subscribe("/inbox", &["consent:*"]).await?;
+    scene.receiver.answer("/inbox", [Answer::status(500), Answer::status(204)]);
+    let next_task = proxy.trap(moment, "SendMessage", "");
+    let _clock = scene.ring_clock();
+
+    scene.publish(&event("e-1", "consent:created", &json!({}))).await?;
+    let held = next_task.sprung(PATIENCE).await?;
+    let rows = scene.deliveries().await?;
+    assert_eq!(rows.len(), 1, "the outcome is written before the next task is sent");
+    assert_eq!(rows[0]["status"]["S"], "retrying");
+    held.kill_sender()?;
+
+    let received = scene.received("/inbox", 2).await?;
+    assert_eq!(received[0].webhook_id(), received[1].webhook_id());
+    let rows = scene.all_deliveries(1, "delivered").await?;
+    assert_eq!(rows[0]["attempt"]["N"], "2");
+    scene.quiet().await?;
+    assert_eq!(scene.receiver.received("/inbox").len(), 2, "one live chain");
+    scene.end().await
+}
+
+#[tokio::test]
+async fn a_fan_out_killed_between_its_send_and_its_answer() -> Result<()> {
+    let scene = Scene::set("killed-fanout", &HURRY).await?;
+    let proxy = Proxy::start(scene.stack.endpoint()).await?;
+    proxy.stand_before(&scene.stack, "fanout").await?;
+    scene.subscribe("/one", &["consent:*"]).await?;
+    scene.subscribe("/two", &["consent:*"]).await?;
+    let tasks = proxy.trap(Moment::After, "SendMessage", "");
+
+    scene.publish(&event("e-1", "consent:created", &json!({}))).await?;
+    tasks.sprung(PATIENCE).await?.kill_sender()?;
+    scene.received("/one", 1).await?;
+    scene.received("/two", 1).await?;
+    scene.all_deliveries(2, "delivered").await?;
+    scene.end().await
+}

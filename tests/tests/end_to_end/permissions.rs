@@ -1,0 +1,85 @@
+//! Each function may do its work and nothing else, shown with the very credentials that its process runs with.
+
+use anyhow::{Context as _, Result, ensure};
+use carillon_local::{environment, event};
+use carillon_tests::{PATIENCE, Scene};
+use serde_json::json;
+
+#[tokio::test]
+async fn each_function_is_denied_what_is_not_its_work() -> Result<()> {
+    let scene = Scene::set("permissions", &[]).await?;
+    scene.subscribe("/inbox", &["consent:*"]).await?;
+    scene.publish(&event("e-1", "consent:created", &json!({}))).await?;
+    scene.receiver.wait_for("/inbox", 1, PATIENCE).await?;
+    scene.stack.invoke("clock", &json!({})).await?;
+
+    let output = |name| scene.stack.output(name);
+    let key = r#"{"pk":{"S":"x"},"sk":{"S":"x"}}"#;
+    let event_key = r#"{"pk":{"S":"x"}}"#;
+
+    // What each must be able to do, so that a refusal is one of this action and not of the credentials.
+    let read_config = ["dynamodb", "get-item", "--table-name", output("ConfigTable"), "--key", key];
+    allowed(&scene, "publish", &read_config)?;
+    allowed(&scene, "deliver", &read_config)?;
+
+    denied(&scene, "api", &["dynamodb", "scan", "--table-name", output("DeliveriesTable")])?;
+    denied(
+        &scene,
+        "api",
+        &["sqs", "send-message", "--queue-url", output("DeliveryQueueUrl"), "--message-body", "x"],
+    )?;
+    denied(
+        &scene,
+        "publish",
+        &["dynamodb", "get-item", "--table-name", output("EventsTable"), "--key", event_key],
+    )?;
+    denied(
+        &scene,
+        "publish",
+        &["dynamodb", "delete-item", "--table-name", output("ConfigTable"), "--key", key],
+    )?;
+    denied(
+        &scene,
+        "fanout",
+        &["dynamodb", "delete-item", "--table-name", output("EventsTable"), "--key", event_key],
+    )?;
+    denied(
+        &scene,
+        "fanout",
+        &["dynamodb", "get-item", "--table-name", output("DeliveriesTable"), "--key", key],
+    )?;
+    denied(
+        &scene,
+        "deliver",
+        &["dynamodb", "put-item", "--table-name", output("ConfigTable"), "--item", key],
+    )?;
+    denied(&scene, "deliver", &["sqs", "purge-queue", "--queue-url", output("DeadLetterQueueUrl")])?;
+    denied(&scene, "clock", &["dynamodb", "get-item", "--table-name", output("ConfigTable"), "--key", key])?;
+    denied(
+        &scene,
+        "clock",
+        &["kms", "generate-data-key", "--key-id", output("DataKeyArn"), "--key-spec", "AES_256"],
+    )?;
+    scene.end().await
+}
+
+fn allowed(scene: &Scene, function: &str, action: &[&str]) -> Result<()> {
+    as_function(scene, function, action).with_context(|| format!("{function} is denied its work"))?;
+    Ok(())
+}
+
+fn denied(scene: &Scene, function: &str, action: &[&str]) -> Result<()> {
+    let outcome = as_function(scene, function, action);
+    let refusal = outcome.err().with_context(|| format!("{function} may {action:?}"))?;
+    ensure!(refusal.to_string().contains("AccessDenied"), "{function}, {action:?}: {refusal}");
+    Ok(())
+}
+
+fn as_function(scene: &Scene, function: &str, action: &[&str]) -> Result<String> {
+    let process =
+        *scene.stack.processes(function).first().with_context(|| format!("{function} does not run"))?;
+    let environment = environment(process);
+    let credentials = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]
+        .map(|name| (name, environment.get(name).map_or("", String::as_str)));
+    scene.aws.cli_as(&credentials, action)
+}

@@ -1,0 +1,64 @@
+//! What AWS delivers twice, Carillon does once.
+
+use anyhow::Result;
+use carillon_local::{Moment, Proxy, event};
+use carillon_tests::payloads::{queue_record, stream_record};
+use carillon_tests::{PATIENCE, Scene};
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn the_same_stream_batch_twice() -> Result<()> {
+    let scene = Scene::set("stream-twice", &[]).await?;
+    for path in ["/one", "/two", "/three"] {
+        scene.subscribe(path, &["consent:*"]).await?;
+    }
+    scene.publish(&event("e-1", "consent:created", &json!({}))).await?;
+    scene.all_deliveries(3, "delivered").await?;
+
+    let records = scene
+        .rows("EventsTable")
+        .await?
+        .into_iter()
+        .enumerate()
+        .map(|(position, row)| stream_record(position, &row))
+        .collect::<Vec<_>>();
+    assert_eq!(records.len(), 1);
+    let batch = json!({ "Records": records });
+    for _ in 0..2 {
+        let answer = scene.stack.invoke("fanout", &batch).await?;
+        assert_eq!(answer["batchItemFailures"], json!([]));
+    }
+    scene.quiet().await?;
+    for path in ["/one", "/two", "/three"] {
+        assert_eq!(scene.receiver.received(path).len(), 1, "{path}");
+    }
+    assert_eq!(scene.deliveries().await?.len(), 3);
+    scene.end().await
+}
+
+#[tokio::test]
+async fn the_same_queue_batch_twice() -> Result<()> {
+    let scene = Scene::set("queue-twice", &[]).await?;
+    let proxy = Proxy::start(scene.stack.endpoint()).await?;
+    proxy.stand_before(&scene.stack, "fanout").await?;
+    scene.subscribe("/inbox", &["consent:*"]).await?;
+
+    // The tasks are read where they really pass: on their way from the fan-out to the queue.
+    let sent = proxy.trap(Moment::Before, "SendMessageBatch", "");
+    scene.publish(&event("e-1", "consent:created", &json!({}))).await?;
+    let held = sent.sprung(PATIENCE).await?;
+    let tasks: Value = serde_json::from_slice(&held.body)?;
+    drop(held);
+    scene.received("/inbox", 1).await?;
+    scene.all_deliveries(1, "delivered").await?;
+
+    let records =
+        tasks["Entries"].as_array().into_iter().flatten().map(|entry| queue_record(&scene.stack, entry));
+    let batch = json!({ "Records": records.collect::<Vec<_>>() });
+    for _ in 0..2 {
+        let answer = scene.stack.invoke("deliver", &batch).await?;
+        assert_eq!(answer["batchItemFailures"], json!([]));
+    }
+    assert_eq!(scene.receiver.received("/inbox").len(), 1);
+    scene.end().await
+}

@@ -1,0 +1,41 @@
+//! `cargo xtask prove` and `bench`: they live in the package of the end-to-end tests, since they need what those need
+//! and nobody who types `cargo xtask up` should wait for it.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+use carillon_local::{cargo, profile_dir, run};
+
+const PROOFS: [&str; 3] = ["deploy", "many", "load"];
+const BENCHES: [&str; 3] = ["latency", "size", "coldstart"];
+/// What these measure is what deploys.
+const RELEASE_BENCHES: [&str; 2] = ["size", "coldstart"];
+
+pub(crate) fn prove(name: &str) -> Result<()> {
+    known("prove", name, &PROOFS)?;
+    heavy(&["prove", name], false)
+}
+
+pub(crate) fn bench(name: &str, release: bool) -> Result<()> {
+    known("bench", name, &BENCHES)?;
+    heavy(&["bench", name], release || RELEASE_BENCHES.contains(&name))
+}
+
+fn known(command: &str, name: &str, names: &[&str]) -> Result<()> {
+    if !names.contains(&name) {
+        bail!("`{command}` has no `{name}`, but {}", names.join(", "));
+    }
+    Ok(())
+}
+
+fn heavy(arguments: &[&str], release: bool) -> Result<()> {
+    let profile = if release { "release" } else { "debug" };
+    println!("Building ({profile}) ...");
+    let mut build = cargo();
+    build.args(["build", "--workspace", "--exclude", "xtask"]);
+    if release {
+        build.arg("--release");
+    }
+    run(&mut build)?;
+    run(Command::new(profile_dir()?.with_file_name(profile).join("heavy")).args(arguments))
+}

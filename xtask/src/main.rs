@@ -1,0 +1,103 @@
+//! The developer's commands: `cargo xtask help` lists them.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool speaks to its user")]
+
+mod heavy;
+mod lint;
+mod test;
+mod up;
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+
+const HELP: &str = "\
+Carillon's commands. All of them need Rust and Python 3.10 or newer, and nothing else.
+
+  cargo xtask up [--port N] [--fast-retries]
+      Builds the functions, starts a local AWS, deploys the template to it, and shows events on their way to a
+      receiver. Stays up until Ctrl-C, and leaves nothing behind.
+        --port N          serve the local AWS on this port, not on any free one
+        --fast-retries    an hour of the retry schedule passes in a second; adds a receiver that always fails,
+                          so that its deliveries end as dead letters that can be replayed
+
+  cargo xtask test
+      Unit tests, property tests, the local AWS's own tests, and the end-to-end tests on a local AWS.
+
+  cargo xtask lint
+      Format, clippy, dependencies and their licences, the architecture, the template.
+
+  cargo xtask prove NAME
+      Shows one claim on a local AWS, at full size. It takes minutes.
+        deploy    `sam build && sam deploy`, then `cargo lambda build` and `deploy` of one function
+        many      one event for 20,000 subscribers, with a function time-out that cannot cover them at once
+        load      1,000 events in batches for 5 subscriptions: 5,000 deliveries, none missing
+
+  cargo xtask bench NAME [--release]
+      Measures.
+        latency    from the answer to publish to the receiver, over 200 events
+        size       each function's binary, as it deploys (always a release build)
+        coldstart  each function, from its process's start to its first answer (always a release build)
+";
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let arguments = std::env::args().skip(1).collect::<Vec<_>>();
+    let arguments = arguments.iter().map(String::as_str).collect::<Vec<_>>();
+    match command(&arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn command(arguments: &[&str]) -> Result<()> {
+    match arguments {
+        [] | ["help" | "--help" | "-h", ..] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        ["up", options @ ..] => up::up(up_options(options)?).await,
+        ["test"] => test::test(),
+        ["lint"] => lint::lint(),
+        ["prove", name] => heavy::prove(name),
+        ["bench", name] => heavy::bench(name, false),
+        ["bench", name, "--release"] => heavy::bench(name, true),
+        other => bail!("there is no command `{}`; `cargo xtask help` lists them", other.join(" ")),
+    }
+}
+
+fn up_options(mut arguments: &[&str]) -> Result<up::Options> {
+    let mut options = up::Options::default();
+    loop {
+        match arguments {
+            [] => return Ok(options),
+            ["--fast-retries", rest @ ..] => {
+                options.fast_retries = true;
+                arguments = rest;
+            }
+            ["--port", port, rest @ ..] => {
+                options.port = Some(port.parse().with_context(|| format!("`{port}` is no port"))?);
+                arguments = rest;
+            }
+            [other, ..] => bail!("`up` takes no `{other}`; `cargo xtask help` says what it takes"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_of_up() {
+        assert_eq!(up_options(&[]).unwrap(), up::Options::default());
+        let both = up_options(&["--port", "4566", "--fast-retries"]).unwrap();
+        assert_eq!(both, up::Options { port: Some(4566), fast_retries: true });
+        assert!(up_options(&["--port", "many"]).is_err());
+        assert!(up_options(&["--port"]).is_err());
+        assert!(up_options(&["--slowly"]).is_err());
+    }
+}

@@ -1,0 +1,250 @@
+//! `cargo xtask up`: the whole pipeline on this machine, for a person to watch and play with.
+
+use std::fs;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use carillon_local::{
+    Answer, Carillon, LocalAws, Received, Receiver, Stack, Toolbox, Verdict, build_functions, root,
+};
+use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
+
+const WORKSPACE: &str = "demo";
+
+/// Where a receiver that works listens, and one that always fails.
+const INBOX: &str = "/inbox";
+const FAILING: &str = "/failing";
+/// A request here makes the failing receiver work.
+const RECOVER: &str = "/recover";
+
+/// An hour passes in a second, so the 27.6 hours of the retry schedule pass within half a minute.
+const FAST_RETRY_SCALE: &str = "0.000277";
+
+const FIRST_DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What `up` was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Options {
+    pub(crate) port: Option<u16>,
+    pub(crate) fast_retries: bool,
+}
+
+pub(crate) async fn up(options: Options) -> Result<()> {
+    tokio::select! {
+        ended = run(options) => ended,
+        // Everything that was started ends with the future that is dropped here.
+        () = asked_to_end() => {
+            println!("\nStopped: nothing is left running.");
+            Ok(())
+        }
+    }
+}
+
+async fn run(options: Options) -> Result<()> {
+    let began = Instant::now();
+    prepare().await?;
+
+    let local_aws_began = Instant::now();
+    println!("Starting the local AWS ...");
+    let aws = LocalAws::start(carillon_local::Options { port: options.port }).await?;
+    println!("Deploying the template ...");
+    let parameters: &[_] = if options.fast_retries { &[("RetryScale", FAST_RETRY_SCALE)] } else { &[] };
+    let stack = aws.deploy("carillon", parameters)?;
+    println!("Deployed in {:.1} s.\n", local_aws_began.elapsed().as_secs_f64());
+
+    let receiver = Receiver::start().await?;
+    let carillon = Carillon::new(stack.api_url());
+    carillon.create_workspace(WORKSPACE, "consent").await?;
+    subscribe(&carillon, &receiver, INBOX).await?;
+    if options.fast_retries {
+        receiver.answer(FAILING, [Answer::status(500)]);
+        subscribe(&carillon, &receiver, FAILING).await?;
+    }
+
+    let mut printed = Printed { receiver: &receiver, began: Instant::now(), count: 0 };
+    let samples = samples()?;
+    for (file, event) in &samples {
+        carillon.publish(WORKSPACE, event).await?.expect_status(202)?;
+        printed.line(&format!("published  {} ({file})", described(event)));
+    }
+    let verified = printed.until_each_verified(samples.len()).await;
+    verified.with_context(|| format!("the local AWS said:\n{}", aws.log_tail()))?;
+    println!("\nUp after {:.0} s in all.\n", began.elapsed().as_secs_f64());
+    print_guide(&aws, &stack, &receiver, options)?;
+
+    printed.forever().await
+}
+
+/// Makes the Python environment while cargo builds: one waits for the network, the other for the processor.
+async fn prepare() -> Result<()> {
+    println!("Building the functions (minutes the first time, seconds later) ...");
+    let began = Instant::now();
+    let toolbox = thread::spawn(Toolbox::local_aws);
+    let built = tokio::task::spawn_blocking(build_functions).await?;
+    toolbox.join().ok().context("making the Python environment crashed")??;
+    built?;
+    println!("Built in {:.0} s.", began.elapsed().as_secs_f64());
+    Ok(())
+}
+
+async fn subscribe(carillon: &Carillon, receiver: &Receiver, path: &str) -> Result<()> {
+    let subscription = carillon.subscribe(WORKSPACE, &receiver.url(path), &["*"]).await?;
+    receiver.trust(path, &subscription.secret);
+    println!("Subscribed {} to every event ({}).", receiver.url(path), subscription.id);
+    Ok(())
+}
+
+/// The sample events of `events/`, in the order of their names.
+fn samples() -> Result<Vec<(String, Value)>> {
+    let folder = root().join("events");
+    let mut files =
+        fs::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<PathBuf>>>()?;
+    files.sort();
+    let mut samples = Vec::new();
+    for path in files {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with("consent-") && name.ends_with(".cloudevents.json") {
+            let event = serde_json::from_slice(&fs::read(&path)?).with_context(|| name.clone())?;
+            samples.push((name, event));
+        }
+    }
+    if samples.is_empty() {
+        bail!("{} holds no sample events", folder.display());
+    }
+    Ok(samples)
+}
+
+/// Prints what happens, each request that the receiver got once.
+struct Printed<'a> {
+    receiver: &'a Receiver,
+    began: Instant,
+    count: usize,
+}
+
+impl Printed<'_> {
+    /// Prints deliveries until so many were accepted with a verified signature.
+    async fn until_each_verified(&mut self, count: usize) -> Result<()> {
+        let all = async {
+            while self.receiver.received(INBOX).iter().filter(|got| got.verdict == Verdict::Verified).count()
+                < count
+            {
+                self.next().await;
+            }
+        };
+        if tokio::time::timeout(FIRST_DELIVERY_TIMEOUT, all).await.is_err() {
+            bail!("the sample events did not reach the receiver within {FIRST_DELIVERY_TIMEOUT:?}");
+        }
+        self.rest();
+        Ok(())
+    }
+
+    async fn forever(&mut self) -> ! {
+        loop {
+            self.next().await;
+        }
+    }
+
+    async fn next(&mut self) {
+        self.receiver.more_than(self.count).await;
+        self.rest();
+    }
+
+    fn rest(&mut self) {
+        for request in self.receiver.received_since(self.count) {
+            self.count += 1;
+            self.request(&request);
+        }
+    }
+
+    fn request(&self, request: &Received) {
+        if request.path == RECOVER {
+            self.receiver.answer(FAILING, [Answer::status(204)]);
+            self.line("recovered  the failing receiver accepts from now on");
+            return;
+        }
+        let attempt = self
+            .receiver
+            .received(&request.path)
+            .iter()
+            .filter(|other| other.webhook_id() == request.webhook_id() && other.at <= request.at)
+            .count();
+        self.line(&format!(
+            "{:<9}  {}  {}, attempt {attempt}, {}",
+            request.path.trim_start_matches('/'),
+            described(&request.json()),
+            request.webhook_id(),
+            request.verdict,
+        ));
+    }
+
+    fn line(&self, text: &str) {
+        println!("{:>8.3} s  {text}", self.began.elapsed().as_secs_f64());
+    }
+}
+
+fn described(event: &Value) -> String {
+    let text = |attribute: &str| event[attribute].as_str().unwrap_or("?");
+    format!("{} {}", text("type"), text("id"))
+}
+
+fn print_guide(aws: &LocalAws, stack: &Stack, receiver: &Receiver, options: Options) -> Result<()> {
+    let api = stack.api_url();
+    let endpoint = aws.endpoint();
+    let cli = Toolbox::local_aws()?.program("aws");
+    println!(
+        "\
+API        {api}
+Local AWS  {endpoint}
+Receiver   {inbox}
+
+Paste these into another terminal.
+
+# The API, and an event of your own
+api='{api}'
+curl -sS \"$api/v1/workspaces/{WORKSPACE}/subscriptions\"; echo
+curl -sS \"$api/v1/workspaces/{WORKSPACE}/events\" -H 'content-type: application/cloudevents+json' -d '{{
+  \"specversion\": \"1.0\", \"id\": \"'\"$(date +%s%N)\"'\", \"source\": \"urn:example:bank\",
+  \"type\": \"consent:approved\", \"data\": {{\"consentId\": \"urn:bank:C1\"}}}}'; echo
+
+# AWS, with the real command line tool
+export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_DEFAULT_REGION=us-east-1
+aws() {{ '{cli}' --endpoint-url {endpoint} \"$@\"; }}
+aws dynamodb scan --table-name {deliveries} --query 'Items[].[pk.S, sk.S, status.S]' --output text
+aws logs tail /aws/lambda/{deliver}",
+        inbox = receiver.url(INBOX),
+        cli = cli.display(),
+        deliveries = stack.output("DeliveriesTable"),
+        deliver = stack.output("DeliverFunctionName"),
+    );
+    if options.fast_retries {
+        println!(
+            "
+# Within a minute the failing receiver's deliveries are dead letters: count them, let it recover, replay them
+aws sqs get-queue-attributes --queue-url {dead_letters} --attribute-names ApproximateNumberOfMessages
+curl -sS {recover}
+aws sqs start-message-move-task --source-arn {source} --destination-arn {destination}",
+            dead_letters = stack.output("DeadLetterQueueUrl"),
+            recover = receiver.url(RECOVER),
+            source = stack.output("DeadLetterQueueArn"),
+            destination = stack.output("DeliveryQueueArn"),
+        );
+    }
+    println!("\nCtrl-C ends it. Deliveries are shown as they arrive:\n");
+    Ok(())
+}
+
+async fn asked_to_end() {
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = kinds.map(signal) else {
+        // Without a handler the signal ends this program, and the local AWS ends when it notices.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+}
