@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 
 import boto3
 import yaml
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 BUCKET = "carillon-artifacts"
@@ -29,13 +30,10 @@ CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAN
 
 def main() -> None:
     arguments = parse_arguments()
-    if "AWS_ENDPOINT_URL" not in os.environ:
-        sys.exit("AWS_ENDPOINT_URL must name the local AWS")
-    session = boto3.Session("test", "test", region_name="us-east-1")
-    store = Store(session.client("s3"))
     template = read_template(arguments.template)
+    store = Store(client("s3"))
     package_functions(template, arguments.functions, store)
-    stack = Stack(session.client("cloudformation"), arguments.stack)
+    stack = Stack(client("cloudformation"), arguments.stack)
     stack.deploy(template_argument(template, store), arguments.parameters)
     print(json.dumps(stack.outputs()))
 
@@ -47,6 +45,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--functions", type=Path, required=True)
     parser.add_argument("--parameter", dest="parameters", action="append", default=[], metavar="KEY=VALUE")
     return parser.parse_args()
+
+
+def client(service: str):
+    """A client of the local AWS and of no other, whatever endpoints and proxies the caller's shell names."""
+    if "AWS_ENDPOINT_URL" not in os.environ:
+        sys.exit("AWS_ENDPOINT_URL must name the local AWS")
+    session = boto3.Session("test", "test", region_name="us-east-1")
+    return session.client(service, endpoint_url=os.environ["AWS_ENDPOINT_URL"], config=Config(proxies={}))
 
 
 def read_template(path: Path) -> dict:

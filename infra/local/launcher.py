@@ -21,6 +21,7 @@ It ends, and with it every function's process, on SIGTERM, on SIGINT, and when t
 import asyncio
 import contextlib
 import importlib.metadata
+import logging
 import os
 import shutil
 import signal
@@ -47,6 +48,8 @@ def main() -> None:
     import patches
 
     patches.apply()
+    # It warns at each deployment that it did not report its use.
+    logging.getLogger("samtranslator").setLevel(logging.ERROR)
     asyncio.run(serve(listener))
 
 
@@ -55,8 +58,8 @@ def refuse_other_versions() -> None:
     found = importlib.metadata.version("ministack")
     if found != MINISTACK:
         sys.exit(
-            f"the local AWS is patched for ministack {MINISTACK}, but {found} is installed: "
-            "install infra/local/requirements.txt, or run infra/local/tests against the new version and adapt the patches"
+            f"the local AWS is patched for ministack {MINISTACK}, but {found} is installed: install "
+            "infra/local/requirements.txt, or adapt the patches to it until infra/local/tests pass"
         )
 
 

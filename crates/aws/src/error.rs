@@ -6,7 +6,7 @@ use std::error::Error;
 #[derive(Debug, thiserror::Error)]
 pub enum AwsError {
     /// The call failed after the SDK's own retries.
-    #[error("{operation} failed: {}", aws_sdk_dynamodb::error::DisplayErrorContext(&**.source))]
+    #[error("{operation} failed{}", causes(&**source))]
     Call {
         /// Service and operation.
         operation: &'static str,
@@ -38,6 +38,12 @@ pub enum AwsError {
         /// Service and operation.
         operation: &'static str,
     },
+}
+
+/// The SDK says what happened in the causes of its errors, each a level deeper.
+fn causes(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| Error::source(*error));
+    causes.map(|cause| format!(": {cause}")).collect()
 }
 
 impl AwsError {

@@ -32,7 +32,7 @@ const LOCAL_PARAMETERS: [(&str, &str); 5] = [
 ];
 
 /// How much of the local AWS's log a failure shows.
-const LOG_LINES_SHOWN: usize = 60;
+const LOG_LINES_SHOWN: usize = 25;
 
 /// How a local AWS is started.
 #[derive(Clone, Copy, Debug, Default)]

@@ -5,6 +5,7 @@ A patch replaces functions of ministack's modules before it serves. Each has a t
 
 from . import (
     api_cors,
+    batch_permissions,
     function_environment,
     kms_conditions,
     log_wait,
@@ -39,6 +40,7 @@ PATCHES = [
     table_ttl,
     api_cors,
     kms_conditions,
+    batch_permissions,
     schedule_sweeps,
 ]
 

@@ -9,7 +9,6 @@ Remedy: the three actions, with AWS's refusals.
 
 import base64
 import json
-import logging
 import threading
 import time
 import uuid
@@ -17,8 +16,6 @@ from dataclasses import dataclass, field
 
 from ministack.core.arn import ArnParseError, parse_arn
 from ministack.services import sqs
-
-log = logging.getLogger("carillon.moves")
 
 tasks: list["Task"] = []
 
@@ -60,7 +57,9 @@ def list_tasks(data: dict, _queue_url: str) -> dict:
     existing_queue(data, "SourceArn")
     most = int(data.get("MaxResults", 1))
     if not 1 <= most <= 10:
-        raise invalid(f"Value {most} for parameter MaxResults is invalid. Reason: Must be between 1 and 10, if provided.")
+        raise invalid(
+            f"Value {most} for parameter MaxResults is invalid. Reason: Must be between 1 and 10, if provided."
+        )
     found = [task.description() for task in tasks if task.source == data["SourceArn"]]
     return {"Results": found[:most]}
 

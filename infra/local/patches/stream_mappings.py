@@ -38,18 +38,20 @@ def apply() -> None:
 
 def wake_consumers() -> bool:
     """Takes the place of ministack's poll of the streams: called at each change, it only passes the news on."""
-    mappings = {
-        mapping["UUID"]: (account, region, mapping)
-        for account, region, mapping in lambda_svc._iter_all_esms()
-        if mapping["EventSourceArn"].startswith("arn:aws:dynamodb:")
-    }
-    for gone in consumers.keys() - mappings.keys():
-        consumers.pop(gone).end()
-    for identifier, source in mappings.items():
+    current = set()
+    for account, region, mapping in lambda_svc._iter_all_esms():
+        identifier = mapping["UUID"]
+        position = lambda_svc._dynamodb_stream_positions.get_scoped(account, region, identifier)
+        if position is None:
+            # The mapping of a queue, or one that is still being made.
+            continue
+        current.add(identifier)
         if identifier not in consumers:
-            consumers[identifier] = Consumer(*source)
+            consumers[identifier] = Consumer(account, region, mapping, position)
             consumers[identifier].start()
         consumers[identifier].news.set()
+    for gone in consumers.keys() - current:
+        consumers.pop(gone).end()
     return False
 
 
@@ -71,12 +73,9 @@ class Batch:
 class Consumer(threading.Thread):
     """Reads the stream of one mapping and gives it to its function."""
 
-    def __init__(self, account: str, region: str, mapping: dict) -> None:
+    def __init__(self, account: str, region: str, mapping: dict, position: int) -> None:
         super().__init__(daemon=True, name=f"stream-{mapping['FunctionName']}")
-        self.account, self.region, self.mapping = account, region, mapping
-        # ministack sets it when the mapping is made, from its StartingPosition.
-        with request_scope(account, region):
-            self.position = lambda_svc._dynamodb_stream_positions[mapping["UUID"]]
+        self.account, self.region, self.mapping, self.position = account, region, mapping, position
         self.news = threading.Event()
         self.ended = False
 

@@ -1,4 +1,4 @@
-"""IAM is enforced: what a role allows works, all else is denied; kms_conditions."""
+"""IAM is enforced: what a role allows works, all else is denied; kms_conditions, batch_permissions."""
 
 import urllib.error
 import urllib.request
@@ -35,6 +35,14 @@ class Access(LocalAwsTest):
         client("sqs").send_message(QueueUrl=url, MessageBody="x")
         self.assert_denied("sqs:ReceiveMessage", client("sqs").receive_message, QueueUrl=url)
         self.assert_denied("dynamodb:ListTables", client("dynamodb").list_tables)
+
+    def test_who_may_send_a_message_may_send_a_batch_and_no_one_else(self):
+        url, arn = self.queue()
+        client = self.clients_of_a_function({"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": arn})("sqs")
+        entries = [{"Id": str(number), "MessageBody": "x"} for number in range(2)]
+        self.assertEqual(len(client.send_message_batch(QueueUrl=url, Entries=entries)["Successful"]), 2)
+        receipts = [{"Id": "1", "ReceiptHandle": "x"}]
+        self.assert_denied("sqs:DeleteMessage", client.delete_message_batch, QueueUrl=url, Entries=receipts)
 
     def test_each_part_of_a_transaction_and_each_table_of_a_batch_is_checked(self):
         tables = [self.table(suffix) for suffix in ("-one", "-two")]

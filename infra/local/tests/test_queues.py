@@ -32,7 +32,8 @@ class Limits(LocalAwsTest):
         entries = [{"Id": str(delay), "MessageBody": "x", "DelaySeconds": delay} for delay in (900, 901)]
         result = self.sqs.send_message_batch(QueueUrl=self.url, Entries=entries)
         self.assertEqual([entry["Id"] for entry in result["Successful"]], ["900"])
-        self.assertEqual([(entry["Id"], entry["Code"]) for entry in result["Failed"]], [("901", "InvalidParameterValue")])
+        failed = [(entry["Id"], entry["Code"]) for entry in result["Failed"]]
+        self.assertEqual(failed, [("901", "InvalidParameterValue")])
 
     def test_messages_and_batches_above_1_mib_are_refused(self):
         self.sqs.send_message(QueueUrl=self.url, MessageBody="x" * MIB)
