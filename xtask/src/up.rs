@@ -172,11 +172,12 @@ impl Printed<'_> {
             .filter(|other| other.webhook_id() == request.webhook_id() && other.at <= request.at)
             .count();
         self.line(&format!(
-            "{:<9}  {}  {}, attempt {attempt}, {}",
+            "{:<9}  {}, {}, attempt {attempt}, {}, answered {}",
             request.path.trim_start_matches('/'),
             described(&request.json()),
             request.webhook_id(),
             request.verdict,
+            request.answer.unwrap_or_default(),
         ));
     }
 

@@ -46,6 +46,8 @@ pub struct Received {
     pub body: Bytes,
     /// What the official library says of its signature.
     pub verdict: Verdict,
+    /// The status that it is answered with, unless it gets no answer.
+    pub answer: Option<u16>,
 }
 
 impl Received {
@@ -238,6 +240,7 @@ impl State {
         });
         let answer =
             if known.answers.len() > 1 { known.answers.pop_front() } else { known.answers.front().cloned() };
+        let answer = answer.unwrap_or_else(|| Answer::status(204));
         drop(paths);
 
         let mut log = lock(&self.log);
@@ -249,9 +252,10 @@ impl State {
             headers: parts.headers.clone(),
             body,
             verdict,
+            answer: answer.reply.as_ref().map(|(status, _)| status.as_u16()),
         });
         self.announce.send_replace(log.len());
-        answer.unwrap_or_else(|| Answer::status(204))
+        answer
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 /// Times that let a crash heal within seconds: what a dead function held comes back after the visibility timeout, and
 /// what is 10 minutes (1.2 s here) overdue is found by the sweep.
 const HURRY: [(&str, &str); 3] =
-    [("RetryScale", "0.002"), ("DeliverTimeoutSeconds", "5"), ("QueueVisibilitySeconds", "5")];
+    [("RetryScale", "0.002"), ("DeliverTimeoutSeconds", "8"), ("QueueVisibilitySeconds", "8")];
 
 #[tokio::test]
 async fn killed_in_the_middle_of_a_batch() -> Result<()> {

@@ -68,7 +68,7 @@ pub(crate) async fn load() -> Result<()> {
 pub(crate) async fn many() -> Result<()> {
     // What a run could not finish comes again after the visibility timeout.
     let times =
-        [("FanoutTimeoutSeconds", "3"), ("DeliverTimeoutSeconds", "5"), ("QueueVisibilitySeconds", "5")];
+        [("FanoutTimeoutSeconds", "3"), ("DeliverTimeoutSeconds", "10"), ("QueueVisibilitySeconds", "10")];
     let scene = Scene::set("many", &times).await?;
     println!("Subscribing {MANY_SUBSCRIBERS} endpoints ...");
     let began = Instant::now();

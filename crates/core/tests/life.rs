@@ -1,0 +1,314 @@
+//! The life of one delivery under everything that queues and functions do to it: messages that come twice, late or out
+//! of order, functions that die between any two steps, sends that fail, a sweep and replays at any moment.
+//!
+//! A worker here takes the same steps as the `deliver` function, one at a time, and the table checks the conditions of
+//! [`Row`]. Each case is a list of choices; afterwards all faults stop, and what is promised must hold.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use carillon_core::delivery::{Admission, Ask, Decision, FailReason, Row, Status, admit, decide};
+use carillon_core::id::{DeliveryId, SubscriptionId};
+use carillon_core::outcome::{Failure, Outcome};
+use carillon_core::retry::{Pace, QUEUE_DELAY_MAX, RetryPolicy};
+use carillon_core::time::UnixMillis;
+use proptest::prelude::*;
+
+const FUNCTION_TIMEOUT: Duration = Duration::from_mins(1);
+const VISIBILITY: Duration = Duration::from_mins(3);
+
+/// More steps than any case needs once its faults have stopped.
+const STEPS_MAX: usize = 10_000;
+
+struct World {
+    now: UnixMillis,
+    row: Option<Row>,
+    reason: Option<FailReason>,
+    queue: Vec<Message>,
+    /// The rounds whose dead letters wait for a replay.
+    letters: Vec<u32>,
+    workers: Vec<Worker>,
+    /// How often each attempt was recorded, and its next task sent by a worker.
+    recorded: HashMap<(u32, u32), usize>,
+    sent: HashMap<(u32, u32), usize>,
+    posts_after_the_end: usize,
+    policy: RetryPolicy,
+    pace: Pace,
+    delivery: DeliveryId,
+}
+
+#[derive(Clone, Debug)]
+struct Message {
+    ask: Ask,
+    visible_at: UnixMillis,
+}
+
+/// A function at work on one message, with what it has read and done so far.
+#[derive(Clone, Debug)]
+struct Worker {
+    ask: Ask,
+    step: Step,
+    lease_until: UnixMillis,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Read,
+    Claim(Admission),
+    Post { first: bool, numbers: (u32, u32) },
+    Record { first: bool, numbers: (u32, u32), outcome: Outcome },
+    SendNext { numbers: (u32, u32), at: UnixMillis },
+    SendLetter { round: u32 },
+    Acknowledge,
+}
+
+impl World {
+    fn new() -> Self {
+        let event = "acme/00000000000000000000000000000000".parse().unwrap();
+        let first = Message { ask: Ask::Attempt { round: 1, attempt: 1 }, visible_at: UnixMillis(0) };
+        Self {
+            now: UnixMillis(1_000_000),
+            row: None,
+            reason: None,
+            queue: vec![first],
+            letters: Vec::new(),
+            workers: Vec::new(),
+            recorded: HashMap::new(),
+            sent: HashMap::new(),
+            posts_after_the_end: 0,
+            policy: RetryPolicy::default(),
+            pace: Pace::new(1.0, QUEUE_DELAY_MAX).unwrap(),
+            delivery: DeliveryId::of(&event, SubscriptionId::new(UnixMillis(0), [0; 10])),
+        }
+    }
+
+    /// A function receives the message: it is invisible to others until its visibility ends.
+    fn receive(&mut self, chosen: usize) {
+        let now = self.now;
+        let visible: Vec<_> = (0..self.queue.len()).filter(|n| self.queue[*n].visible_at <= now).collect();
+        if let Some(&at) = visible.get(chosen % visible.len().max(1)) {
+            self.queue[at].visible_at = now + VISIBILITY;
+            self.workers.push(Worker {
+                ask: self.queue[at].ask,
+                step: Step::Read,
+                lease_until: now + FUNCTION_TIMEOUT,
+            });
+        }
+    }
+
+    /// One step of a worker. `succeeds`: the receiver accepts. `lost`: a send fails, or a killed function never sends.
+    fn advance(&mut self, chosen: usize, succeeds: bool, lost: bool) {
+        if self.workers.is_empty() {
+            return;
+        }
+        let at = chosen % self.workers.len();
+        let mut worker = self.workers[at].clone();
+        if self.now >= worker.lease_until {
+            // Lambda ended it at its time-out.
+            self.workers.remove(at);
+            return;
+        }
+        worker.step = match worker.step {
+            Step::Read => match admit(worker.ask, self.row.as_ref(), self.reason, self.now) {
+                Admission::Drop => Step::Acknowledge,
+                Admission::Letter(_) => match worker.ask {
+                    Ask::Attempt { round, .. } => Step::SendLetter { round },
+                    Ask::NewRound { .. } => unreachable!("a letter is for an attempt"),
+                },
+                admission => Step::Claim(admission),
+            },
+            Step::Claim(admission) => self.claim(&worker, admission),
+            Step::Post { first, numbers } => {
+                let ended = self.row.as_ref().is_some_and(|row| row.status == Status::Delivered);
+                self.posts_after_the_end += usize::from(ended && !first);
+                let outcome = if succeeds {
+                    Outcome::Answered { status: 204, retry_after: None }
+                } else {
+                    Outcome::Unanswered(Failure::TimedOut)
+                };
+                Step::Record { first, numbers, outcome }
+            }
+            Step::Record { first, numbers, outcome } => self.record(first, numbers, outcome),
+            Step::SendNext { numbers: (round, attempt), at } => {
+                if !lost {
+                    let ask = Ask::Attempt { round, attempt: attempt + 1 };
+                    self.queue.push(Message { ask, visible_at: at });
+                    *self.sent.entry((round, attempt + 1)).or_default() += 1;
+                }
+                Step::Acknowledge
+            }
+            // A letter that cannot be sent leaves its message in the queue.
+            Step::SendLetter { .. } if lost => {
+                self.workers.remove(at);
+                return;
+            }
+            Step::SendLetter { round } => {
+                self.letters.push(round);
+                Step::Acknowledge
+            }
+            Step::Acknowledge => {
+                let done = self
+                    .queue
+                    .iter()
+                    .position(|message| message.ask == worker.ask && message.visible_at > self.now);
+                if let Some(done) = done {
+                    self.queue.remove(done);
+                }
+                self.workers.remove(at);
+                return;
+            }
+        };
+        self.workers[at] = worker;
+    }
+
+    fn claim(&mut self, worker: &Worker, admission: Admission) -> Step {
+        let (now, until) = (self.now, worker.lease_until);
+        match (admission, worker.ask, self.row.as_mut()) {
+            (Admission::First, _, _) => Step::Post { first: true, numbers: (1, 1) },
+            (Admission::Lease, Ask::Attempt { round, attempt }, Some(row))
+                if row.leasable(round, attempt, now) =>
+            {
+                row.lease_until = Some(until);
+                Step::Post { first: false, numbers: (round, attempt) }
+            }
+            (Admission::NewRound, Ask::NewRound { after }, Some(row)) if row.renewable(after) => {
+                let round = after + 1;
+                *row = Row {
+                    round,
+                    attempt: 0,
+                    status: Status::Retrying,
+                    next_at: Some(now),
+                    lease_until: Some(until),
+                };
+                self.reason = None;
+                Step::Post { first: false, numbers: (round, 1) }
+            }
+            _ => Step::Acknowledge,
+        }
+    }
+
+    fn record(&mut self, first: bool, (round, attempt): (u32, u32), outcome: Outcome) -> Step {
+        let holds = match &self.row {
+            None => first,
+            Some(row) => !first && row.recordable(round, attempt),
+        };
+        if !holds {
+            return Step::Acknowledge;
+        }
+        let decision = decide(self.delivery, (round, attempt), outcome, &self.policy, &self.pace, self.now);
+        *self.recorded.entry((round, attempt)).or_default() += 1;
+        self.row = Some(Row {
+            round,
+            attempt,
+            status: decision.status(),
+            next_at: decision.next_at(),
+            lease_until: None,
+        });
+        match decision {
+            Decision::Retry { next_at } => Step::SendNext { numbers: (round, attempt), at: next_at },
+            Decision::Failed(reason) => {
+                self.reason = Some(reason);
+                Step::SendLetter { round }
+            }
+            Decision::Delivered | Decision::Cancelled => Step::Acknowledge,
+        }
+    }
+
+    /// The sweep; with `lost` it dies between its note and its send.
+    fn sweep(&mut self, lost: bool) {
+        let (now, overdue) = (self.now, self.pace.overdue());
+        if let Some(row) = self.row.as_mut().filter(|row| row.overdue(now, overdue)) {
+            row.next_at = Some(now);
+            if !lost {
+                self.queue.push(Message { ask: row.next(), visible_at: now });
+            }
+        }
+    }
+
+    /// An operator replays a dead letter.
+    fn replay(&mut self) {
+        if let Some(after) = self.letters.pop() {
+            self.queue.push(Message { ask: Ask::NewRound { after }, visible_at: self.now });
+        }
+    }
+
+    /// All faults have stopped: time goes on until nothing is left to do.
+    fn settle(&mut self, succeeds: bool) {
+        for _ in 0..STEPS_MAX {
+            if !self.workers.is_empty() {
+                self.advance(0, succeeds, false);
+            } else if self.queue.iter().any(|message| message.visible_at <= self.now) {
+                self.receive(0);
+            } else if let Some(next) = self.next_moment() {
+                self.now = next;
+                self.sweep(false);
+            } else {
+                return;
+            }
+        }
+        panic!("it never comes to rest");
+    }
+
+    /// When something happens next by itself: a message becomes visible, or the sweep finds the row.
+    fn next_moment(&self) -> Option<UnixMillis> {
+        let message = self.queue.iter().map(|message| message.visible_at).min();
+        let row = self.row.as_ref().filter(|row| row.status == Status::Retrying);
+        let swept = row.and_then(|row| row.next_at.max(row.lease_until)).map(|at| at + self.pace.overdue());
+        message.into_iter().chain(swept).min().map(|at| at.max(self.now))
+    }
+
+    fn choose(&mut self, choice: u8, detail: usize) {
+        let odd = detail % 2 == 1;
+        match choice % 12 {
+            0 | 1 => self.receive(detail),
+            2..=5 => self.advance(detail, false, false),
+            6 => self.advance(detail, false, true),
+            7 => self.advance(detail, odd, false),
+            // A function dies; its messages come again when their visibility ends.
+            8 if !self.workers.is_empty() => _ = self.workers.remove(detail % self.workers.len()),
+            // The queue delivers a message a second time.
+            9 if !self.queue.is_empty() => {
+                let copy = Message { visible_at: self.now, ..self.queue[detail % self.queue.len()].clone() };
+                self.queue.push(copy);
+            }
+            10 => {
+                let next = if odd { self.next_moment() } else { None };
+                self.now = next.unwrap_or(self.now + Duration::from_secs(20));
+                self.sweep(detail % 3 == 0);
+            }
+            11 => self.replay(),
+            _ => {}
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_lost_and_one_chain_lives(
+        choices in prop::collection::vec((any::<u8>(), 0_usize..64), 0..120),
+        succeeds: bool,
+    ) {
+        let mut world = World::new();
+        for (choice, detail) in choices {
+            world.choose(choice, detail);
+        }
+        world.settle(succeeds);
+
+        let row = world.row.as_ref().expect("a delivery that was enqueued is attempted");
+        prop_assert!(matches!(row.status, Status::Delivered | Status::Failed), "{row:?}");
+        prop_assert!(row.status == Status::Failed || succeeds || world.recorded.len() < 100);
+        if row.status == Status::Failed {
+            prop_assert!(world.letters.contains(&row.round), "a failed delivery has its dead letter");
+        }
+
+        prop_assert!(world.recorded.values().all(|times| *times == 1), "an attempt was recorded twice: {:?}", world.recorded);
+        prop_assert!(world.sent.values().all(|times| *times == 1), "a chain forked: {:?}", world.sent);
+        for (round, attempt) in world.recorded.keys() {
+            let before = (*round, attempt - 1);
+            prop_assert!(*attempt == 1 || world.recorded.contains_key(&before), "attempts have a gap");
+        }
+        prop_assert_eq!(world.posts_after_the_end, 0, "a delivered event was posted again under a lease");
+    }
+}
