@@ -66,7 +66,6 @@ async fn a_receiver_that_fails_twice_is_asked_a_third_time() -> Result<()> {
     let scene = Scene::set("twice", &[HURRY]).await?;
     scene.subscribe("/inbox", &["consent:*"]).await?;
     scene.receiver.answer("/inbox", [Answer::status(500), Answer::close(), Answer::status(200)]);
-    let _clock = scene.ring_clock();
 
     scene.publish(&event("e-1", "consent:revoked", &json!({}))).await?;
     let received = scene.received("/inbox", 3).await?;
@@ -81,7 +80,8 @@ async fn a_receiver_that_fails_twice_is_asked_a_third_time() -> Result<()> {
 
 #[tokio::test]
 async fn a_dead_letter_is_replayed_with_the_aws_cli() -> Result<()> {
-    let scene = Scene::set("replay", &[HURRY]).await?;
+    // Every wait goes through the schedule and the clock.
+    let scene = Scene::set("replay", &[HURRY, ("QueueDelaySeconds", "0")]).await?;
     scene.subscribe("/inbox", &["consent:*"]).await?;
     scene.receiver.answer("/inbox", [Answer::status(503)]);
     let _clock = scene.ring_clock();
