@@ -25,9 +25,11 @@ const LOOK_PERIOD: Duration = Duration::from_millis(50);
 /// How often a test rings the clock, which on AWS a schedule does once a minute.
 const CLOCK_PERIOD: Duration = Duration::from_millis(250);
 
-/// Queues that hold nothing once all work is done, by the names of the outputs with their URLs.
-const QUEUES: [&str; 5] =
-    ["DeliveryQueueUrl", "SlowQueueUrl", "ExpansionQueueUrl", "DeadLetterQueueUrl", "FanoutFailureQueueUrl"];
+/// Where work waits, by the names of the outputs with the queues' URLs.
+const WORK_QUEUES: [&str; 3] = ["DeliveryQueueUrl", "SlowQueueUrl", "ExpansionQueueUrl"];
+
+/// Where failed work ends.
+const FAILURE_QUEUES: [&str; 2] = ["DeadLetterQueueUrl", "FanoutFailureQueueUrl"];
 
 /// The workspace of every scenario: each has a deployment of its own.
 pub const WORKSPACE: &str = "acme";
@@ -92,13 +94,15 @@ impl Scene {
         Ok(received)
     }
 
-    /// Waits until the delivery queues are empty and no task is being worked on.
+    /// Waits until no task waits and none is being worked on.
     pub async fn quiet(&self) -> Result<()> {
-        eventually("the delivery queues to be empty", || async {
-            let waiting = self.stack.queue_depth("DeliveryQueueUrl").await?
-                + self.stack.queue_depth("SlowQueueUrl").await?
-                + self.stack.queue_depth("ExpansionQueueUrl").await?;
-            Ok((waiting == 0).then_some(()))
+        eventually("the queues of work to be empty", || async {
+            for queue in WORK_QUEUES {
+                if self.stack.queue_depth(queue).await? > 0 {
+                    return Ok(None);
+                }
+            }
+            Ok(Some(()))
         })
         .await
     }
@@ -153,7 +157,7 @@ impl Scene {
     /// Ends the scenario: it must have left no work over in any queue or in the schedule.
     pub async fn end(mut self) -> Result<()> {
         self.quiet().await?;
-        for queue in QUEUES {
+        for queue in FAILURE_QUEUES {
             let left = self.stack.queue_depth(queue).await?;
             if left > 0 {
                 bail!("{left} messages are left over in {queue}");

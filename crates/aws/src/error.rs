@@ -43,7 +43,7 @@ pub enum AwsError {
 /// The SDK says what happened in the causes of its errors, each a level deeper.
 fn causes(error: &(dyn Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error| Error::source(*error));
-    causes.map(|cause| format!(": {cause}")).collect()
+    causes.map(|cause| format!(": {cause}")).collect::<Vec<_>>().concat()
 }
 
 impl AwsError {

@@ -14,6 +14,7 @@ use carillon_core::retry::Wait;
 use carillon_core::task::DeliveryTask;
 use carillon_core::time::UnixMillis;
 use futures::stream::{FuturesUnordered, StreamExt as _};
+use tokio::task::JoinError;
 
 use crate::attempt::{Case, FollowUp, Lane, attempt};
 use crate::courier::Courier;
@@ -51,9 +52,7 @@ pub(crate) async fn handle(courier: &Arc<Courier>, event: SqsEvent, deadline: u6
     let deadline = UnixMillis(deadline);
     let running = cases.into_iter().map(|(id, case)| {
         let courier = Arc::clone(courier);
-        // A task of its own: if it panics, it fails alone.
-        let task = tokio::spawn(async move { attempt(&courier, case, deadline).await });
-        async { (id, task.await) }
+        apart(id, async move { attempt(&courier, case, deadline).await })
     });
     let mut endings = running.collect::<FuturesUnordered<_>>().ready_chunks(ENDINGS_MAX);
     while let Some(chunk) = endings.next().await {
@@ -77,6 +76,15 @@ pub(crate) async fn handle(courier: &Arc<Courier>, event: SqsEvent, deadline: u6
     let mut response = SqsBatchResponse::default();
     response.batch_item_failures = failed.into_iter().map(failure).collect();
     response
+}
+
+/// Starts a task by itself: if it panics, it fails alone.
+fn apart<T: Send + 'static>(
+    id: String,
+    task: impl Future<Output = T> + Send + 'static,
+) -> impl Future<Output = (String, Result<T, JoinError>)> {
+    let task = tokio::spawn(task);
+    async { (id, task.await) }
 }
 
 /// Each message's task with all that it needs, and the ids of those for which that could not be read.
@@ -204,4 +212,21 @@ fn failure(id: String) -> BatchItemFailure {
     let mut failure = BatchItemFailure::default();
     failure.item_identifier = id;
     failure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_fails_its_own_task_alone() {
+        let running: FuturesUnordered<_> = (0..3)
+            .map(|n| apart(n.to_string(), async move { assert_ne!(n, 1, "the second one panics") }))
+            .collect();
+        let endings: HashMap<_, _> = running.map(|(id, ending)| (id, ending.is_ok())).collect().await;
+        assert_eq!(
+            endings,
+            HashMap::from([("0", true), ("1", false), ("2", true)].map(|(id, ok)| (id.to_owned(), ok)))
+        );
+    }
 }

@@ -99,3 +99,40 @@ fn event(new_image: serde_json::Value) -> Result<AcceptedEvent, String> {
     let item: serde_dynamo::Item = serde_json::from_value(new_image).map_err(|error| error.to_string())?;
     read_event(item).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn records(payload: &str) -> Vec<Record> {
+        serde_json::from_str::<Woken>(payload).unwrap().records()
+    }
+
+    #[test]
+    fn the_samples_are_understood() {
+        let stream = records(include_str!("../../../events/fanout-stream.json"));
+        assert!(
+            matches!(&stream[..], [Record { source: Source::Stream, step: Step::Match(_), .. }]),
+            "{stream:?}"
+        );
+        let queue = records(include_str!("../../../events/fanout-expansion.json"));
+        assert!(
+            matches!(&queue[..], [Record { source: Source::Queue, step: Step::Expand(_), .. }]),
+            "{queue:?}"
+        );
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_keeps_its_id_and_its_events_key() {
+        let records = records(
+            r#"{"Records": [
+                {"dynamodb": {"SequenceNumber": "7", "Keys": {"pk": {"S": "acme/x"}}, "NewImage": {"v": {"N": "9"}}}},
+                {"messageId": "m", "body": "nonsense"},
+                {"something": "else"}
+            ]}"#,
+        );
+        let told: Vec<_> = records.iter().map(|record| (record.id.as_str(), record.event.as_str())).collect();
+        assert_eq!(told, [("7", "acme/x"), ("m", ""), ("", "")]);
+        assert!(records.iter().all(|record| matches!(record.step, Step::Poisoned { .. })));
+    }
+}

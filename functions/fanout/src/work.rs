@@ -264,3 +264,42 @@ fn answer(records: &[Record], unfinished: BTreeSet<usize>) -> SqsBatchResponse {
     }
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(source: Source, id: &str) -> Record {
+        let step = Step::Poisoned { reason: String::new() };
+        Record { source, id: id.to_owned(), event: String::new(), step }
+    }
+
+    fn answered(source: Source, unfinished: &[usize]) -> Vec<String> {
+        let records = ["a", "b", "c", "d"].map(|id| record(source, id));
+        let response = answer(&records, unfinished.iter().copied().collect());
+        response.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect()
+    }
+
+    #[test]
+    fn of_a_stream_the_first_unfinished_record_is_the_checkpoint() {
+        assert_eq!(answered(Source::Stream, &[3, 1]), ["b"]);
+        assert!(answered(Source::Stream, &[]).is_empty());
+    }
+
+    #[test]
+    fn of_a_queue_each_unfinished_message_is_named() {
+        assert_eq!(answered(Source::Queue, &[3, 1]), ["b", "d"]);
+    }
+
+    #[test]
+    fn a_poisoned_record_of_the_stream_leaves_a_letter() {
+        let letters = poisoned(&record(Source::Stream, "7"), "it has version 9").unwrap();
+        let [(To::Failure, letter)] = &letters[..] else { panic!("one letter") };
+        let letter: serde_json::Value = serde_json::from_str(&letter.body).unwrap();
+        assert_eq!((&letter["record"], &letter["reason"]), (&json!("7"), &json!("it has version 9")));
+        assert!(
+            poisoned(&record(Source::Queue, "m"), "nonsense").is_err(),
+            "the redrive policy takes it as it is"
+        );
+    }
+}

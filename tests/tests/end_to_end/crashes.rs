@@ -84,7 +84,11 @@ async fn a_fan_out_killed_between_its_send_and_its_answer() -> Result<()> {
     let tasks = proxy.trap(Moment::After, "SendMessage", "");
 
     scene.publish(&event("e-1", "consent:created", &json!({}))).await?;
-    tasks.sprung(PATIENCE).await?.kill_sender()?;
+    let held = tasks.sprung(PATIENCE).await?;
+    let tasks_again = proxy.trap(Moment::After, "SendMessage", "");
+    held.kill_sender()?;
+    // Nobody knows that the tasks were sent, so they are sent once more.
+    drop(tasks_again.sprung(PATIENCE).await?);
     scene.received("/one", 1).await?;
     scene.received("/two", 1).await?;
     scene.all_deliveries(2, "delivered").await?;
