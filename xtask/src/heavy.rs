@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use anyhow::{Result, bail};
-use carillon_local::{cargo, profile_dir, run};
+use carillon_local::{build_workspace, profile_dir, run};
 
 const PROOFS: [&str; 3] = ["deploy", "many", "load"];
 const BENCHES: [&str; 3] = ["latency", "size", "coldstart"];
@@ -31,11 +31,6 @@ fn known(command: &str, name: &str, names: &[&str]) -> Result<()> {
 fn heavy(arguments: &[&str], release: bool) -> Result<()> {
     let profile = if release { "release" } else { "debug" };
     println!("Building ({profile}) ...");
-    let mut build = cargo();
-    build.args(["build", "--workspace", "--exclude", "xtask"]);
-    if release {
-        build.arg("--release");
-    }
-    run(&mut build)?;
+    build_workspace(release)?;
     run(Command::new(profile_dir()?.with_file_name(profile).join("heavy")).args(arguments))
 }

@@ -97,3 +97,19 @@ fn printed(command: &mut Command) -> Result<String> {
     ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     Ok(String::from_utf8(done.stdout)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_architecture_holds() {
+        core_is_pure().unwrap();
+        dependencies_point_one_way().unwrap();
+    }
+
+    #[test]
+    fn a_package_without_a_layer_is_noticed() {
+        assert!(layer("carillon-elsewhere").is_err());
+    }
+}

@@ -214,11 +214,11 @@ curl -sS \"$api/v1/workspaces/{WORKSPACE}/events\" -H 'content-type: application
 export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_DEFAULT_REGION=us-east-1
 aws() {{ '{cli}' --endpoint-url {endpoint} \"$@\"; }}
 aws dynamodb scan --table-name {deliveries} --query 'Items[].[pk.S, sk.S, status.S]' --output text
-aws logs tail /aws/lambda/{deliver}",
+aws logs filter-log-events --log-group-name {logs} --query 'events[].message' --output text | tail",
         inbox = receiver.url(INBOX),
         cli = cli.display(),
         deliveries = stack.output("DeliveriesTable"),
-        deliver = stack.output("DeliverFunctionName"),
+        logs = format_args!("/aws/lambda/{}", stack.output("DeliverFunctionName")),
     );
     if options.fast_retries {
         println!(

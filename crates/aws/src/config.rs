@@ -118,12 +118,17 @@ impl ConfigTable {
         self.get(self.workspace_key(workspace)).await?.map(read_workspace).transpose()
     }
 
-    /// Whether a workspace exists, as far as an eventually consistent read at half the price can tell.
+    /// Whether a workspace exists. Asked at half the price first, since it mostly does.
     pub async fn workspace_exists(&self, workspace: &WorkspaceId) -> Result<bool, AwsError> {
         let key = self.workspace_key(workspace);
-        let request = self.client.get_item().table_name(&self.table).set_key(Some(key.attributes()));
-        let answer = request.projection_expression("pk").send().await.map_err(AwsError::call(GET))?;
-        Ok(answer.item.is_some())
+        for consistent in [false, true] {
+            let request = self.client.get_item().table_name(&self.table).set_key(Some(key.attributes()));
+            let request = request.consistent_read(consistent).projection_expression("pk");
+            if request.send().await.map_err(AwsError::call(GET))?.item.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The workspaces, a page at a time.
@@ -145,7 +150,10 @@ impl ConfigTable {
         let listed =
             WorkspaceItem { data_key: Vec::new(), ..WorkspaceItem::of(stored, &self.listed_key(id)) };
         let Key { pk, sk, .. } = self.matching_key(id);
-        let matching = MatchingItem { pk, sk: sk.unwrap_or_default(), version: 0, subscriptions: 0 };
+        // Not from 0: a workspace that is made anew under an old id must not repeat the versions of the old one, by which
+        // functions still know its rows.
+        let version = stored.workspace.created_at.0;
+        let matching = MatchingItem { pk, sk: sk.unwrap_or_default(), v: VERSION, version, subscriptions: 0 };
         let writes = vec![self.put_new(&item)?, self.put_new(&listed)?, self.put_new(&matching)?];
         self.transact(writes, &[Written::Exists; 3]).await
     }
@@ -392,7 +400,9 @@ pub fn read_subscription(item: Item) -> Result<StoredSubscription, AwsError> {
 
 /// Reads the version of what matching reads.
 pub fn read_matching_version(item: Item) -> Result<u64, AwsError> {
-    Ok(read::<MatchingItem>(item)?.version)
+    let item: MatchingItem = read(item)?;
+    readable(item.v)?;
+    Ok(item.version)
 }
 
 const LISTED: &str = "WORKSPACES";
@@ -416,6 +426,7 @@ struct WorkspaceItem {
 struct MatchingItem {
     pk: String,
     sk: String,
+    v: u32,
     version: u64,
     subscriptions: u64,
 }

@@ -17,7 +17,7 @@ use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
 use carillon_core::delivery::{AttemptRecord, Decision, FailReason, Row, Status};
 use carillon_core::id::{EventDigest, EventKey, SubscriptionId, WorkspaceId};
 use carillon_core::pattern::EventType;
@@ -50,6 +50,9 @@ pub struct State {
     /// How many quick answers it gave since it became slow.
     pub quick: u32,
 }
+
+/// How long a subscription's state is kept after its last change.
+const STATE_KEPT: Duration = Duration::from_hours(24);
 
 /// How many quick answers bring a subscription back from the slow lane.
 pub const QUICK_ANSWERS: u32 = 3;
@@ -135,15 +138,17 @@ impl DeliveryTable {
             .client
             .put_item()
             .table_name(&self.table)
-            .set_item(Some(serde_dynamo::to_item(item).map_err(AwsError::item(TABLE))?))
-            .condition_expression("attribute_not_exists(pk)");
+            .set_item(Some(serde_dynamo::to_item(&item).map_err(AwsError::item(TABLE))?))
+            .condition_expression("attribute_not_exists(pk)")
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         match request.send().await {
             Ok(_) => Ok(Claim::Won),
-            Err(SdkError::ServiceError(error))
-                if matches!(error.err(), PutItemError::ConditionalCheckFailedException(_)) =>
-            {
-                Ok(Claim::Lost)
-            }
+            Err(SdkError::ServiceError(error)) => match error.into_err() {
+                PutItemError::ConditionalCheckFailedException(kept) => Ok(won_before(kept.item, |kept| {
+                    kept.attempts == item.attempts && kept.status == item.status
+                })),
+                other => Err(AwsError::call("dynamodb PutItem")(other)),
+            },
             Err(error) => Err(AwsError::call("dynamodb PutItem")(error)),
         }
     }
@@ -164,7 +169,8 @@ impl DeliveryTable {
             ))
             .expression_attribute_values(":now", number(now.0))
             .expression_attribute_values(":until", number(until.0));
-        claim(recordable(request, round, attempt)).await
+        let ours = |kept: &DeliveryItem| kept.round == round && kept.lease_until == Some(until);
+        claim(recordable(request, round, attempt), ours).await
     }
 
     /// Starts the round after `after`, with the lease for its first attempt ([`Row::renewable`]).
@@ -193,7 +199,7 @@ impl DeliveryTable {
             .expression_attribute_values(":until", number(until.0))
             .expression_attribute_values(":open_pk", AttributeValue::S(open_pk))
             .expression_attribute_values(":open_sk", AttributeValue::S(open_sk));
-        claim(request).await
+        claim(request, |kept| kept.round == after + 1 && kept.lease_until == Some(until)).await
     }
 
     /// Records the outcome of an attempt that was made under a lease ([`Row::recordable`]); without an attempt when the
@@ -240,22 +246,26 @@ impl DeliveryTable {
             let reason = serde_dynamo::to_attribute_value(reason).map_err(AwsError::item(TABLE))?;
             request = request.expression_attribute_values(":reason", reason);
         }
-        claim(request.update_expression(format!("SET {} REMOVE {}", set.join(", "), remove.join(", ")))).await
+        let request =
+            request.update_expression(format!("SET {} REMOVE {}", set.join(", "), remove.join(", ")));
+        claim(request, |kept| record.is_some() && kept.attempts.last() == record).await
     }
 
-    /// Deliveries of a shard whose next attempt was due before `before`, the longest due first, at most `limit`. Read
-    /// through the index and then row by row, so each is as the table has it.
+    /// Deliveries of a shard whose next attempt was due before `before`, the longest due first. Read through the index and
+    /// then row by row, so each is as the table has it. `after` is the `next` of the page before.
     pub async fn due_before(
         &self,
         shard: u8,
         before: UnixMillis,
         limit: i32,
-    ) -> Result<Vec<Delivery>, AwsError> {
+        after: Option<Item>,
+    ) -> Result<(Vec<Delivery>, Option<Item>), AwsError> {
         let query = self.client.query().table_name(&self.table).index_name(INDEX).limit(limit);
         let query = query
             .key_condition_expression("open_pk = :pk AND open_sk < :end")
             .expression_attribute_values(":pk", AttributeValue::S(format!("retrying#{shard}")))
-            .expression_attribute_values(":end", AttributeValue::S(before.sortable()));
+            .expression_attribute_values(":end", AttributeValue::S(before.sortable()))
+            .set_exclusive_start_key(after);
         let answer = query.send().await.map_err(AwsError::call("dynamodb Query"))?;
         let key = |item: Item| {
             let text = |name| item.get(name).and_then(|value| value.as_s().ok()).cloned();
@@ -263,7 +273,9 @@ impl DeliveryTable {
         };
         let keys: Vec<_> = answer.items.unwrap_or_default().into_iter().filter_map(key).collect();
         let rows = batch_read(&self.client, keys).await?;
-        rows.into_values().map(read_delivery).collect()
+        let readable =
+            |item| read_delivery(item).inspect_err(|error| tracing::error!(%error, "a row is left out")).ok();
+        Ok((rows.into_values().filter_map(readable).collect(), answer.last_evaluated_key))
     }
 
     /// Notes that a delivery's task is sent again now, so that the next sweeps leave it alone for as long as this one
@@ -278,27 +290,39 @@ impl DeliveryTable {
             .expression_attribute_values(":now", number(now.0))
             .expression_attribute_values(":was", number(delivery.row.next_at.map_or(0, |at| at.0)))
             .expression_attribute_values(":open_sk", AttributeValue::S(open_sk));
-        claim(recordable(request, delivery.row.round, delivery.row.attempt + 1)).await
+        let request = recordable(request, delivery.row.round, delivery.row.attempt + 1);
+        claim(request, |kept| kept.next_at == Some(now)).await
     }
 
     /// Moves a subscription to the slow lane.
-    pub async fn mark_slow(&self, subscription: SubscriptionId) -> Result<(), AwsError> {
-        let request =
-            self.update(&self.state_key(subscription)).update_expression("SET slow = :slow, quick = :none");
-        let request = request.expression_attribute_values(":slow", AttributeValue::Bool(true));
-        let request = request.expression_attribute_values(":none", number(0_u8));
-        request.send().await.map_err(AwsError::call("dynamodb UpdateItem"))?;
-        Ok(())
+    pub async fn mark_slow(&self, subscription: SubscriptionId, now: UnixMillis) -> Result<(), AwsError> {
+        self.put_state(subscription, State { slow: true, quick: 0 }, now).await
     }
 
     /// Counts a quick answer of a slow subscription; [`QUICK_ANSWERS`] of them move it back.
-    pub async fn count_quick(&self, subscription: SubscriptionId, state: State) -> Result<(), AwsError> {
-        let request =
-            self.update(&self.state_key(subscription)).update_expression("SET slow = :slow, quick = :quick");
+    pub async fn count_quick(
+        &self,
+        subscription: SubscriptionId,
+        state: State,
+        now: UnixMillis,
+    ) -> Result<(), AwsError> {
         let quick = state.quick + 1;
-        let request =
-            request.expression_attribute_values(":slow", AttributeValue::Bool(quick < QUICK_ANSWERS));
-        let request = request.expression_attribute_values(":quick", number(quick));
+        self.put_state(subscription, State { slow: quick < QUICK_ANSWERS, quick }, now).await
+    }
+
+    /// Keeps a state for as long as it can matter: who gets no event for a day is no longer slow.
+    async fn put_state(
+        &self,
+        subscription: SubscriptionId,
+        state: State,
+        now: UnixMillis,
+    ) -> Result<(), AwsError> {
+        let request = self
+            .update(&self.state_key(subscription))
+            .update_expression("SET slow = :slow, quick = :quick, expires_at = :expires_at")
+            .expression_attribute_values(":slow", AttributeValue::Bool(state.slow))
+            .expression_attribute_values(":quick", number(state.quick))
+            .expression_attribute_values(":expires_at", number((now + STATE_KEPT).as_secs()));
         request.send().await.map_err(AwsError::call("dynamodb UpdateItem"))?;
         Ok(())
     }
@@ -418,16 +442,27 @@ fn reason(decision: Decision) -> Option<FailReason> {
     }
 }
 
-async fn claim(request: UpdateItemFluentBuilder) -> Result<Claim, AwsError> {
+/// Makes a conditional update. If its answer was lost, the SDK has tried again, and the condition fails on the very
+/// write that it guards: `ours` tells whether the row is as this update leaves it.
+async fn claim(
+    request: UpdateItemFluentBuilder,
+    ours: impl Fn(&DeliveryItem) -> bool,
+) -> Result<Claim, AwsError> {
+    let request =
+        request.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
     match request.send().await {
         Ok(_) => Ok(Claim::Won),
-        Err(SdkError::ServiceError(error))
-            if matches!(error.err(), UpdateItemError::ConditionalCheckFailedException(_)) =>
-        {
-            Ok(Claim::Lost)
-        }
+        Err(SdkError::ServiceError(error)) => match error.into_err() {
+            UpdateItemError::ConditionalCheckFailedException(kept) => Ok(won_before(kept.item, ours)),
+            other => Err(AwsError::call("dynamodb UpdateItem")(other)),
+        },
         Err(error) => Err(AwsError::call("dynamodb UpdateItem")(error)),
     }
+}
+
+fn won_before(kept: Option<Item>, ours: impl Fn(&DeliveryItem) -> bool) -> Claim {
+    let kept = kept.and_then(|item| serde_dynamo::from_item(item).ok());
+    if kept.is_some_and(|kept| ours(&kept)) { Claim::Won } else { Claim::Lost }
 }
 
 fn number(value: impl Into<u64>) -> AttributeValue {

@@ -13,8 +13,9 @@ pub mod queue;
 pub mod schedule;
 pub mod vault;
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use aws_config::timeout::TimeoutConfig;
 use carillon_core::time::UnixMillis;
 
 pub use aws_sdk_dynamodb::Client as DynamoDb;
@@ -23,6 +24,12 @@ pub use aws_sdk_sqs::Client as Sqs;
 
 /// How many partitions share what is walked by time: schedule, sweep and hours of events.
 pub const SHARDS: u8 = 16;
+
+/// How long one try of a call may take: a connection that died while the function was frozen gives no answer at all.
+const TRY_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// How long a call may take with all its tries.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The clock, read here and nowhere else.
 #[must_use]
@@ -35,5 +42,7 @@ pub fn now() -> UnixMillis {
 /// What every client is built from: the region, the role's credentials and, on a local stack, the endpoint, as the
 /// environment of a Lambda function gives them.
 pub async fn sdk_config() -> aws_config::SdkConfig {
-    aws_config::defaults(aws_config::BehaviorVersion::latest()).load().await
+    let timeouts =
+        TimeoutConfig::builder().operation_attempt_timeout(TRY_TIMEOUT).operation_timeout(CALL_TIMEOUT);
+    aws_config::defaults(aws_config::BehaviorVersion::latest()).timeout_config(timeouts.build()).load().await
 }

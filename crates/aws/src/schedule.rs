@@ -13,10 +13,13 @@ use carillon_core::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 
 use crate::SHARDS;
-use crate::batch_read::Key;
+use crate::batch_read::{Item, Key};
 use crate::error::AwsError;
 
 const TABLE: &str = "schedule";
+
+/// The version of the shape of tasks that this release writes.
+const VERSION: u32 = 1;
 
 /// The most items of one delete.
 const DELETES_MAX: usize = 25;
@@ -53,6 +56,7 @@ impl ScheduleTable {
         let item = DueItem {
             pk: format!("due#{}", task.event.key.digest.shard(SHARDS)),
             sk: format!("{}#{}", at.sortable(), task.delivery()),
+            v: VERSION,
             at,
             task: task.by_reference().to_json().map_err(unwritable)?,
             group: task.subscription.to_string(),
@@ -63,20 +67,34 @@ impl ScheduleTable {
         Ok(())
     }
 
-    /// What of a shard is due until `until`, the earliest first, at most `limit` tasks.
-    pub async fn due(&self, shard: u8, until: UnixMillis, limit: i32) -> Result<Vec<Due>, AwsError> {
+    /// What of a shard is due until `until`, the earliest first. `after` is the `next` of the page before.
+    pub async fn due(
+        &self,
+        shard: u8,
+        until: UnixMillis,
+        limit: i32,
+        after: Option<Item>,
+    ) -> Result<(Vec<Due>, Option<Item>), AwsError> {
         let query = self.client.query().table_name(&self.table).consistent_read(true).limit(limit);
         let query = query
             .key_condition_expression("pk = :pk AND sk < :end")
             .expression_attribute_values(":pk", AttributeValue::S(format!("due#{shard}")))
-            .expression_attribute_values(":end", AttributeValue::S(UnixMillis(until.0 + 1).sortable()));
+            .expression_attribute_values(":end", AttributeValue::S(UnixMillis(until.0 + 1).sortable()))
+            .set_exclusive_start_key(after);
         let answer = query.send().await.map_err(AwsError::call("dynamodb Query"))?;
-        let read = |item| {
-            let item: DueItem = serde_dynamo::from_item(item).map_err(AwsError::item(TABLE))?;
-            let key = Key { table: self.table.clone(), pk: item.pk, sk: Some(item.sk) };
-            Ok(Due { at: item.at, task: item.task, group: item.group, key })
-        };
-        answer.items.unwrap_or_default().into_iter().map(read).collect()
+        let readable =
+            |item| self.read(item).inspect_err(|error| tracing::error!(%error, "an item is left out")).ok();
+        let items = answer.items.unwrap_or_default();
+        Ok((items.into_iter().filter_map(readable).collect(), answer.last_evaluated_key))
+    }
+
+    fn read(&self, item: Item) -> Result<Due, AwsError> {
+        let item: DueItem = serde_dynamo::from_item(item).map_err(AwsError::item(TABLE))?;
+        if item.v != VERSION {
+            return Err(AwsError::Item { table: TABLE, detail: format!("it has version {}", item.v) });
+        }
+        let key = Key { table: self.table.clone(), pk: item.pk, sk: Some(item.sk) };
+        Ok(Due { at: item.at, task: item.task, group: item.group, key })
     }
 
     /// Removes tasks that were sent. What cannot be removed is sent once more by a later run, which does no harm.
@@ -147,6 +165,7 @@ impl ScheduleTable {
 struct DueItem {
     pk: String,
     sk: String,
+    v: u32,
     at: UnixMillis,
     task: String,
     group: String,

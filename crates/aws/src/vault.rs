@@ -4,16 +4,18 @@
 //! of each secret: what was sealed for one place opens in no other.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_sdk_kms::Client;
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::DataKeySpec;
 use carillon_core::id::WorkspaceId;
+use carillon_core::time::UnixMillis;
 
 use crate::error::AwsError;
+use crate::now;
 
 /// How long an opened data key is kept in memory.
 const DATA_KEY_KEPT: Duration = Duration::from_mins(5);
@@ -46,8 +48,8 @@ pub struct SecretName<'a> {
 }
 
 struct Opened {
-    key: std::sync::Arc<RandomizedNonceKey>,
-    until: Instant,
+    key: Arc<RandomizedNonceKey>,
+    until: UnixMillis,
 }
 
 impl std::fmt::Debug for Opened {
@@ -109,8 +111,8 @@ impl Vault {
         &self,
         sealed: &SealedDataKey,
         workspace: &WorkspaceId,
-    ) -> Result<std::sync::Arc<RandomizedNonceKey>, AwsError> {
-        let now = Instant::now();
+    ) -> Result<Arc<RandomizedNonceKey>, AwsError> {
+        let now = now();
         {
             let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
             opened.retain(|_, entry| entry.until > now);
@@ -125,7 +127,7 @@ impl Vault {
         let plain = answer.plaintext.ok_or(AwsError::Secret("opened"))?;
         let key =
             RandomizedNonceKey::new(&AES_256_GCM, plain.as_ref()).map_err(|_| AwsError::Secret("opened"))?;
-        let key = std::sync::Arc::new(key);
+        let key = Arc::new(key);
         let entry = Opened { key: key.clone(), until: now + DATA_KEY_KEPT };
         self.opened.lock().unwrap_or_else(PoisonError::into_inner).insert(sealed.0.clone(), entry);
         Ok(key)

@@ -12,6 +12,7 @@
 //!
 //! The conditions are methods of [`Row`]; the deliveries table states the same ones as condition expressions.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -80,7 +81,12 @@ pub enum Admission {
     NewRound,
     /// The attempt is recorded as the one that failed the delivery; its dead letter may not have been sent, so send it.
     /// (A second letter does no harm: a replay is conditional.)
-    Letter(FailReason),
+    Letter {
+        /// The round that failed.
+        round: u32,
+        /// Why.
+        reason: FailReason,
+    },
     /// Nothing: it was done, or others see to it.
     Drop,
 }
@@ -95,24 +101,18 @@ pub fn admit(ask: Ask, row: Option<&Row>, fail_reason: Option<FailReason>, now: 
         (Ask::NewRound { .. }, None) => Admission::NewRound,
         (Ask::Attempt { round, attempt }, Some(row)) => {
             match (row.round, row.attempt).cmp(&(round, attempt - 1)) {
-                std::cmp::Ordering::Equal if row.leasable(round, attempt, now) => Admission::Lease,
-                std::cmp::Ordering::Equal => Admission::Drop,
+                Ordering::Equal if row.leasable(round, attempt, now) => Admission::Lease,
+                Ordering::Equal => Admission::Drop,
                 // Ahead of what was read: the read is stale, the lease's condition will tell.
-                std::cmp::Ordering::Less => Admission::Lease,
-                std::cmp::Ordering::Greater => match fail_reason {
-                    Some(reason)
-                        if (row.round, row.attempt) == (round, attempt) && row.status == Status::Failed =>
-                    {
-                        Admission::Letter(reason)
-                    }
-                    _ => Admission::Drop,
-                },
+                Ordering::Less => Admission::Lease,
+                Ordering::Greater => row.letter((round, attempt), fail_reason),
             }
         }
         (Ask::NewRound { after }, Some(row)) => match row.round.cmp(&after) {
-            std::cmp::Ordering::Equal if row.renewable(after) => Admission::NewRound,
-            std::cmp::Ordering::Less => Admission::NewRound,
-            _ => Admission::Drop,
+            Ordering::Equal if row.renewable(after) => Admission::NewRound,
+            Ordering::Equal => Admission::Drop,
+            Ordering::Less => Admission::NewRound,
+            Ordering::Greater => row.letter((after + 1, 1), fail_reason),
         },
     }
 }
@@ -141,6 +141,18 @@ impl Row {
     pub fn overdue(&self, now: UnixMillis, overdue: Duration) -> bool {
         let expected = self.next_at.max(self.lease_until);
         self.status == Status::Retrying && expected.is_some_and(|expected| expected + overdue <= now)
+    }
+
+    /// The letter that a task must see to which made this attempt, if the delivery failed by it.
+    fn letter(&self, (round, attempt): (u32, u32), fail_reason: Option<FailReason>) -> Admission {
+        match fail_reason {
+            Some(reason)
+                if self.status == Status::Failed && (self.round, self.attempt) == (round, attempt) =>
+            {
+                Admission::Letter { round, reason }
+            }
+            _ => Admission::Drop,
+        }
     }
 
     /// The attempt that comes next.
@@ -251,10 +263,11 @@ mod tests {
 
     #[test]
     fn what_a_task_may_do() {
-        use Admission::{Drop, First, Lease, Letter, NewRound};
+        use Admission::{Drop, First, Lease, NewRound};
         let leased = Row { lease_until: Some(UnixMillis(500)), ..row(1, 1, Status::Retrying) };
         let task = |round, attempt| Ask::Attempt { round, attempt };
         let replay = |after| Ask::NewRound { after };
+        let letter = |round| Admission::Letter { round, reason: FailReason::Exhausted };
         for (ask, row, now, admission) in [
             (task(1, 1), None, 0, First),
             (task(1, 2), None, 0, Lease),
@@ -267,13 +280,14 @@ mod tests {
             (task(1, 2), Some(row(1, 1, Status::Delivered)), 0, Drop),
             (task(1, 2), Some(row(1, 1, Status::Held)), 0, Drop),
             (task(1, 2), Some(row(1, 1, Status::Cancelled)), 0, Drop),
-            (task(1, 8), Some(row(1, 8, Status::Failed)), 0, Letter(FailReason::Exhausted)),
+            (task(1, 8), Some(row(1, 8, Status::Failed)), 0, letter(1)),
             (task(1, 7), Some(row(1, 8, Status::Failed)), 0, Drop),
             (task(1, 8), Some(row(2, 0, Status::Retrying)), 0, Drop),
             (replay(1), Some(row(1, 8, Status::Failed)), 0, NewRound),
             (replay(1), Some(row(1, 1, Status::Delivered)), 0, Drop),
             (replay(1), Some(row(2, 8, Status::Failed)), 0, Drop),
             (replay(1), Some(row(2, 0, Status::Retrying)), 0, Drop),
+            (replay(1), Some(row(2, 1, Status::Failed)), 0, letter(2)),
         ] {
             let reason =
                 row.as_ref().filter(|row| row.status == Status::Failed).map(|_| FailReason::Exhausted);

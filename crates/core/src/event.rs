@@ -3,6 +3,7 @@
 //! What is delivered is made here, too: one JSON text in structured mode, the same bytes on every attempt. Numbers and
 //! the order of members inside `data` stay as submitted, since `data` is never taken apart.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt::{self, Write as _};
@@ -241,6 +242,9 @@ fn check_attribute(name: &str, attribute: &Attribute) -> Result<Option<EventType
     if !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) || name.is_empty() {
         return Err("is no attribute's name: those consist of `a` to `z` and digits".to_owned());
     }
+    if name == "data" {
+        return Err("is no attribute: data is the body".to_owned());
+    }
     let Attribute::Text(text) = attribute else {
         let wrong = CORE_ATTRIBUTES.contains(&name);
         return if wrong { Err("must be a string".to_owned()) } else { Ok(None) };
@@ -248,8 +252,8 @@ fn check_attribute(name: &str, attribute: &Attribute) -> Result<Option<EventType
     if text.len() > ATTRIBUTE_BYTES_MAX {
         return Err(format!("must be at most {ATTRIBUTE_BYTES_MAX} bytes long"));
     }
-    if text.contains(char::is_control) {
-        return Err("must not contain control characters".to_owned());
+    if text.contains(|c: char| c.is_control() || is_noncharacter(c)) {
+        return Err("must not contain control characters or noncharacters".to_owned());
     }
     let core = CORE_ATTRIBUTES.contains(&name);
     match name {
@@ -258,7 +262,7 @@ fn check_attribute(name: &str, attribute: &Attribute) -> Result<Option<EventType
         "type" => text.parse().map(Some).map_err(|error: crate::pattern::PatternError| error.to_string()),
         "source" if !is_uri_reference(text) => Err("must be a URI reference (RFC 3986)".to_owned()),
         "dataschema" if url::Url::parse(text).is_err() => Err("must be a URI (RFC 3986)".to_owned()),
-        "time" if text.parse::<jiff::Timestamp>().is_err() => {
+        "time" if !is_rfc3339(text) => {
             Err("must be a time with its offset (RFC 3339), such as 2026-11-22T09:30:00Z".to_owned())
         }
         "datacontenttype" if !text.split(';').next().is_some_and(is_media_type) => {
@@ -273,6 +277,33 @@ fn is_uri_reference(text: &str) -> bool {
     let excluded =
         |c: char| c.is_whitespace() || matches!(c, '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}');
     !text.contains(excluded)
+}
+
+/// Code points that Unicode never assigns, which attributes must not hold (CloudEvents 1.0, "Type System").
+fn is_noncharacter(c: char) -> bool {
+    let code = u32::from(c);
+    (0xfdd0..=0xfdef).contains(&code) || code & 0xfffe == 0xfffe
+}
+
+/// The parser knows more forms than RFC 3339, section 5.6, which receivers go by: the shape is checked first.
+fn is_rfc3339(text: &str) -> bool {
+    const DATE_TIME: &[u8] = b"0000-00-00T00:00:00";
+    let alike = |(byte, shape): (u8, &u8)| match shape {
+        b'0' => byte.is_ascii_digit(),
+        other => byte.eq_ignore_ascii_case(other),
+    };
+    let is_like =
+        |text: &[u8], shape: &[u8]| text.len() == shape.len() && text.iter().copied().zip(shape).all(alike);
+    let Some((date_time, rest)) = text.as_bytes().split_at_checked(DATE_TIME.len()) else { return false };
+    let offset = match rest {
+        [b'.', fraction @ ..] => {
+            let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            if digits == 0 { fraction } else { &fraction[digits..] }
+        }
+        whole => whole,
+    };
+    let is_offset = is_like(offset, b"Z") || is_like(offset, b"+00:00") || is_like(offset, b"-00:00");
+    is_like(date_time, DATE_TIME) && is_offset && text.parse::<jiff::Timestamp>().is_ok()
 }
 
 fn is_media_type(text: &str) -> bool {
@@ -310,10 +341,12 @@ fn checked_base64(value: &RawValue) -> Option<String> {
     BASE64_STANDARD.decode(&text).ok().map(|_| text)
 }
 
-/// A header's value as text (CloudEvents HTTP protocol binding, section 3.1.3.2).
+/// A header's value as text (CloudEvents HTTP protocol binding, section 3.1.3.2): out of its quotes, if it has them,
+/// then percent-decoded.
 fn percent_decoded(value: &[u8]) -> Option<String> {
     let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value;
+    let unquoted = unquoted(value);
+    let mut rest = &unquoted[..];
     while let Some((&byte, tail)) = rest.split_first() {
         rest = tail;
         if byte == b'%' {
@@ -325,6 +358,22 @@ fn percent_decoded(value: &[u8]) -> Option<String> {
         }
     }
     String::from_utf8(bytes).ok()
+}
+
+/// The content of a quoted string (RFC 9110, section 5.6.4), or what was no such thing as it is.
+fn unquoted(value: &[u8]) -> Cow<'_, [u8]> {
+    let [b'"', content @ .., b'"'] = value else { return Cow::Borrowed(value) };
+    let mut bytes = Vec::with_capacity(content.len());
+    let mut escaped = false;
+    for byte in content {
+        if *byte == b'\\' && !escaped {
+            escaped = true;
+        } else {
+            bytes.push(*byte);
+            escaped = false;
+        }
+    }
+    Cow::Owned(bytes)
 }
 
 fn pointer(name: &str) -> String {
@@ -432,6 +481,7 @@ mod tests {
             3
         );
         assert_eq!(pointers(&with(r#""subject":"""#)), ["/subject"]);
+        assert_eq!(pointers(&with("\"subject\":\"\u{ffff}\"")), ["/subject"]);
         assert_eq!(pointers(&with(r#""Upper":"x""#)), ["/Upper"]);
         assert_eq!(pointers(&with(r#""a/b":"x""#)), ["/a~1b"]);
         assert_eq!(pointers(&with(r#""ext":1.5"#)), ["/ext"]);
@@ -443,6 +493,37 @@ mod tests {
         assert_eq!(pointers(&MINIMAL.replace("\"1.0\"", "\"0.3\"")), ["/specversion"]);
         assert_eq!(pointers(&MINIMAL.replace("/consents", "a b")), ["/source"]);
         assert_eq!(pointers(&MINIMAL.replace("consent:approved", "consent:*")), ["/type"]);
+    }
+
+    #[test]
+    fn times_are_those_of_rfc_3339() {
+        for time in ["2026-11-22T09:30:00Z", "2026-11-22t09:30:00.123456789z", "2026-11-22T09:30:00+01:00"] {
+            assert!(is_rfc3339(time), "{time}");
+        }
+        for time in [
+            "2026-11-22T09:30Z",
+            "2026-11-22 09:30:00Z",
+            "20261122T093000Z",
+            "2026-11-22T09:30:00",
+            "2026-11-22T09:30:00.Z",
+            "2026-11-22T09:30:00,5Z",
+            "2026-11-22T09:30:00+01:00:30",
+            "2026-11-22T09:30:00+00:00[UTC]",
+            "2026-13-22T09:30:00Z",
+        ] {
+            assert!(!is_rfc3339(time), "{time}");
+        }
+    }
+
+    #[test]
+    fn headers_may_be_quoted_and_do_not_name_data() {
+        assert_eq!(percent_decoded(br#""a%20\"b\"""#).as_deref(), Some("a \"b\""));
+        assert_eq!(percent_decoded(b"a\"b").as_deref(), Some("a\"b"));
+        assert_eq!(percent_decoded(b"%2"), None);
+        let headers = [("specversion", "1.0"), ("id", "1"), ("source", "/s"), ("type", "t"), ("data", "x")];
+        let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes()));
+        let Err(Rejected::Invalid(invalid)) = Event::from_binary(headers, None, b"") else { panic!() };
+        assert_eq!(invalid.0[0].pointer, "header:ce-data");
     }
 
     #[test]

@@ -23,14 +23,19 @@ impl Invalid {
     }
 }
 
-/// Collects wrong fields while an input is checked, so that all are told at once.
+/// The most wrong fields that are told at once: enough for people, and an answer of bounded size.
+pub const FINDINGS_MAX: usize = 20;
+
+/// Collects wrong fields while an input is checked, so that all are told at once, up to [`FINDINGS_MAX`].
 #[derive(Debug, Default)]
 pub struct Findings(Vec<FieldError>);
 
 impl Findings {
     /// Notes a wrong field.
     pub fn add(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
-        self.0.push(FieldError { pointer: pointer.into(), detail: detail.into() });
+        if self.0.len() < FINDINGS_MAX {
+            self.0.push(FieldError { pointer: pointer.into(), detail: detail.into() });
+        }
     }
 
     /// Takes the value of a checked field, or notes why there is none.

@@ -145,10 +145,11 @@ impl ExpansionTask {
 }
 
 impl EventRef {
-    /// With the body inline if it is small.
+    /// With the body inline if it is small, and has no character that SQS refuses in messages.
     #[must_use]
     pub fn of(event: &AcceptedEvent) -> Self {
-        let json = (event.json.len() <= INLINE_BYTES_MAX).then(|| event.json.clone());
+        let inline = event.json.len() <= INLINE_BYTES_MAX && !event.json.contains(['\u{fffe}', '\u{ffff}']);
+        let json = inline.then(|| event.json.clone());
         Self {
             key: event.key.clone(),
             accepted_at: event.accepted_at,
@@ -256,6 +257,14 @@ mod tests {
         );
         let body = r#""subscription":"sub_00000000000000000000000000","round":1,"attempt":1,"body":{"id":"1","source":"/s","specversion":"1.0","type":"t","data":{"a": 1.10}}}"#;
         assert_eq!(task.to_json().unwrap(), format!("{head}{body}"));
+    }
+
+    #[test]
+    fn what_sqs_cannot_carry_goes_by_reference() {
+        let json =
+            "{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/s\",\"type\":\"t\",\"data\":\"\u{ffff}\"}";
+        let event = Event::from_structured(json).unwrap();
+        assert_eq!(EventRef::of(&event.accepted("acme".parse().unwrap(), UnixMillis(0))).json, None);
     }
 
     #[test]

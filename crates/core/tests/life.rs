@@ -4,6 +4,8 @@
 //! A worker here takes the same steps as the `deliver` function, one at a time, and the table checks the conditions of
 //! [`Row`]. Each case is a list of choices; afterwards all faults stop, and what is promised must hold.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -111,10 +113,7 @@ impl World {
         worker.step = match worker.step {
             Step::Read => match admit(worker.ask, self.row.as_ref(), self.reason, self.now) {
                 Admission::Drop => Step::Acknowledge,
-                Admission::Letter(_) => match worker.ask {
-                    Ask::Attempt { round, .. } => Step::SendLetter { round },
-                    Ask::NewRound { .. } => unreachable!("a letter is for an attempt"),
-                },
+                Admission::Letter { round, .. } => Step::SendLetter { round },
                 admission => Step::Claim(admission),
             },
             Step::Claim(admission) => self.claim(&worker, admission),
@@ -274,7 +273,7 @@ impl World {
             10 => {
                 let next = if odd { self.next_moment() } else { None };
                 self.now = next.unwrap_or(self.now + Duration::from_secs(20));
-                self.sweep(detail % 3 == 0);
+                self.sweep(detail.is_multiple_of(3));
             }
             11 => self.replay(),
             _ => {}

@@ -106,7 +106,10 @@ impl Problem {
 
     fn detail(&self) -> Option<String> {
         match self {
-            Self::Invalid(invalid) => Some(invalid.to_string()),
+            Self::Invalid(Invalid(errors)) => match &errors[..] {
+                [only] => Some(format!("{} {}", only.pointer, only.detail).trim_start().to_owned()),
+                several => Some(format!("{} fields are wrong.", several.len())),
+            },
             Self::WorkspaceInUse => Some("Delete its subscriptions first.".to_owned()),
             Self::EventConflict => Some(
                 "An event with the same source and id, but other content, was accepted before.".to_owned(),

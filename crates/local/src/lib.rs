@@ -25,5 +25,5 @@ pub use crate::client::{Reply, Request, send};
 pub use crate::process::{environment, kill, process_behind, processes_of};
 pub use crate::proxy::{Held, Moment, Proxy, Trap};
 pub use crate::receiver::{Answer, Received, Receiver, Verdict};
-pub use crate::repository::{FUNCTIONS, build_functions, cargo, profile_dir, root, run};
+pub use crate::repository::{FUNCTIONS, build_functions, build_workspace, cargo, profile_dir, root, run};
 pub use crate::toolbox::Toolbox;

@@ -41,13 +41,16 @@ pub fn cargo() -> Command {
 }
 
 /// Builds the functions, with cargo's own progress shown, in the profile of this program.
-///
-/// The whole workspace, since one package alone would be built with other features, all its dependencies anew.
-/// Not xtask, which would replace itself while it runs.
 pub fn build_functions() -> Result<()> {
+    build_workspace(profile_dir()?.ends_with("release"))
+}
+
+/// Builds the whole workspace, with cargo's own progress shown: a part of it, be it all but this program, would be built
+/// with other features, and its dependencies anew.
+pub fn build_workspace(release: bool) -> Result<()> {
     let mut build = cargo();
-    build.args(["build", "--workspace", "--exclude", "xtask"]);
-    if profile_dir()?.ends_with("release") {
+    build.args(["build", "--workspace"]);
+    if release {
         build.arg("--release");
     }
     run(&mut build)

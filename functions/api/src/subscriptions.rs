@@ -65,7 +65,9 @@ pub(crate) async fn create(
     match desk.config.create_subscription(&stored).await? {
         // Its workspace was deleted in this moment.
         Written::Missing => Err(Problem::NotFound),
-        Written::Done | Written::Exists | Written::InUse => {
+        // An id that exists is not for us to give out.
+        Written::Exists | Written::InUse => Err(Problem::Unavailable),
+        Written::Done => {
             let location = format!("/v1/workspaces/{}/subscriptions/{id}", workspace.id);
             let created = Created { shown: stored.subscription.into(), signing_secret: secret.expose_text() };
             Ok((StatusCode::CREATED, [(LOCATION, location)], Json(created)).into_response())

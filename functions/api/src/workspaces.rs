@@ -45,7 +45,8 @@ pub(crate) async fn create(
     let stored = StoredWorkspace { workspace, data_key };
     match desk.config.create_workspace(&stored).await? {
         Written::Exists => Err(Problem::WorkspaceExists),
-        Written::Done | Written::Missing | Written::InUse => {
+        Written::Missing | Written::InUse => Err(Problem::Unavailable),
+        Written::Done => {
             let location = format!("/v1/workspaces/{}", stored.workspace.id);
             Ok((StatusCode::CREATED, [(LOCATION, location)], Json(Shown::from(stored.workspace)))
                 .into_response())

@@ -12,7 +12,7 @@ async fn main() -> Result<(), Error> {
     let clock = Clock::from_environment().await?;
     let clock = &clock;
     lambda_runtime::run(service_fn(async |event: LambdaEvent<serde_json::Value>| {
-        Ok::<_, Error>(clock.run(event.context.deadline).await)
+        Ok::<_, Error>(clock.run(event.context.deadline).await?)
     }))
     .await
 }

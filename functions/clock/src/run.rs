@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use carillon_aws::batch_read::Item;
 use carillon_aws::deliveries::{Claim, Delivery, DeliveryTable};
 use carillon_aws::environment::setting;
 use carillon_aws::error::AwsError;
@@ -40,7 +41,7 @@ pub(crate) struct Done {
     due: usize,
     /// Tasks that were sent again, since theirs must have been lost.
     overdue: usize,
-    /// Shards that another run had, or on which something failed.
+    /// Shards that another run had.
     left: usize,
 }
 
@@ -56,59 +57,62 @@ impl Clock {
         })
     }
 
-    /// Works until all is sent or `deadline` (Unix milliseconds) is near. What is left is the next run's.
-    pub(crate) async fn run(&self, deadline: u64) -> Done {
+    /// Works until all is sent or `deadline` (Unix milliseconds) is near. What is left is the next run's. If a shard
+    /// failed, so does the run, after all the others: its alarm is how that is heard of.
+    pub(crate) async fn run(&self, deadline: u64) -> Result<Done, AwsError> {
         let deadline = UnixMillis(deadline);
         let until = deadline.minus(FINISHING_TIME.min(deadline.since(now()) / 3));
-        let shards = stream::iter(0..SHARDS).map(|shard| async move {
-            self.shard(shard, until, deadline).await.unwrap_or_else(|error| {
-                tracing::error!(shard, %error, "a shard is left to the next run");
-                Done { left: 1, ..Done::default() }
-            })
-        });
-        let done =
-            shards.buffer_unordered(SHARDS_AT_ONCE).fold(Done::default(), async |sum, one| sum + one).await;
+        let shards = stream::iter(0..SHARDS).map(|shard| self.shard(shard, until, deadline));
+        let results: Vec<_> = shards.buffer_unordered(SHARDS_AT_ONCE).collect().await;
+        let mut done = Done::default();
+        let mut failed = None;
+        for result in results {
+            match result {
+                Ok(of_shard) => done = done + of_shard,
+                Err(error) => {
+                    tracing::error!(%error, "a shard is left to the next run");
+                    failed = Some(error);
+                }
+            }
+        }
         tracing::info!(due = done.due, overdue = done.overdue, left = done.left, "run");
-        done
+        failed.map_or(Ok(done), Err)
     }
 
     async fn shard(&self, shard: u8, until: UnixMillis, deadline: UnixMillis) -> Result<Done, AwsError> {
         // Most shards have nothing to do most of the time, and are not worth a lease then.
-        let due = self.due(shard, 1).await?;
-        let overdue = self.overdue(shard, 1).await?;
-        if due.is_empty() && overdue.is_empty() {
+        let (due, more_due) = self.schedule.due(shard, now() + AHEAD, 1, None).await?;
+        let (overdue, more_overdue) = self.overdue(shard, 1, None).await?;
+        if due.is_empty() && overdue.is_empty() && more_due.is_none() && more_overdue.is_none() {
             return Ok(Done::default());
         }
         if !self.schedule.lease(shard, now(), deadline).await? {
             return Ok(Done { left: 1, ..Done::default() });
         }
-        let done = Done {
-            due: self.send_due(shard, until).await?,
-            overdue: self.sweep(shard, until).await?,
-            left: 0,
-        };
+        // Each whatever becomes of the other.
+        let (due, overdue) = (self.send_due(shard, until).await, self.sweep(shard, until).await);
         self.schedule.release(shard, deadline).await?;
-        Ok(done)
+        Ok(Done { due: due?, overdue: overdue?, left: 0 })
     }
 
     /// Sends what is due before the next run, each held back to its second; then removes it from the schedule.
     async fn send_due(&self, shard: u8, until: UnixMillis) -> Result<usize, AwsError> {
-        let mut count = 0;
+        let (mut count, mut after) = (0, None);
         while now() < until {
-            let page = self.due(shard, PAGE).await?;
+            let (page, next) = self.schedule.due(shard, now() + AHEAD, PAGE, after).await?;
             let messages = page.iter().map(|due| Message {
                 body: due.task.clone(),
                 group: due.group.clone(),
                 delay_seconds: delay_seconds(now(), due.at),
             });
             let results = self.queue.send(messages.collect()).await;
-            let all = page.len();
+            // What could not be sent stays, for the next run.
             let sent: Vec<Due> =
                 page.into_iter().zip(results).filter_map(|(due, sent)| sent.ok().map(|()| due)).collect();
             self.schedule.delete(&sent).await?;
             count += sent.len();
-            // The rest of a page that could not be sent whole is the next run's, as is what comes in meanwhile.
-            if sent.len() < all || !is_full(all) {
+            after = next;
+            if after.is_none() {
                 break;
             }
         }
@@ -117,9 +121,9 @@ impl Clock {
 
     /// Sends again what should have been attempted long ago.
     async fn sweep(&self, shard: u8, until: UnixMillis) -> Result<usize, AwsError> {
-        let mut count = 0;
+        let (mut count, mut after) = (0, None);
         while now() < until {
-            let page = self.overdue(shard, PAGE).await?;
+            let (page, next) = self.overdue(shard, PAGE, after).await?;
             let mut messages = Vec::with_capacity(page.len());
             for delivery in &page {
                 // Noted first: a run that dies in between leaves it to a later sweep, instead of sending it every time.
@@ -132,22 +136,24 @@ impl Clock {
                 sent?;
             }
             count += resent;
-            if resent == 0 || !is_full(page.len()) {
+            after = next;
+            if after.is_none() {
                 break;
             }
         }
         Ok(count)
     }
 
-    async fn due(&self, shard: u8, limit: i32) -> Result<Vec<Due>, AwsError> {
-        self.schedule.due(shard, now() + AHEAD, limit).await
-    }
-
-    async fn overdue(&self, shard: u8, limit: i32) -> Result<Vec<Delivery>, AwsError> {
+    async fn overdue(
+        &self,
+        shard: u8,
+        limit: i32,
+        after: Option<Item>,
+    ) -> Result<(Vec<Delivery>, Option<Item>), AwsError> {
         let (now, overdue) = (now(), self.pace.overdue());
-        let mut page = self.deliveries.due_before(shard, now.minus(overdue), limit).await?;
+        let (mut page, next) = self.deliveries.due_before(shard, now.minus(overdue), limit, after).await?;
         page.retain(|delivery| delivery.row.overdue(now, overdue));
-        Ok(page)
+        Ok((page, next))
     }
 }
 
@@ -172,8 +178,4 @@ fn message(delivery: &Delivery) -> Option<Message> {
             None
         }
     }
-}
-
-fn is_full(items: usize) -> bool {
-    usize::try_from(PAGE).is_ok_and(|page| items >= page)
 }

@@ -86,12 +86,11 @@ pub(crate) async fn attempt(
     deadline: UnixMillis,
 ) -> Result<Option<FollowUp>, Undone> {
     let Case { task, lane, delivery, state, target, json } = case;
-    let started = now();
     let row = delivery.as_ref().map(|delivery| &delivery.row);
-    let admission = admit(task.ask, row, delivery.as_ref().and_then(|delivery| delivery.reason), started);
+    let admission = admit(task.ask, row, delivery.as_ref().and_then(|delivery| delivery.reason), now());
     let (round, number) = match (admission, task.ask) {
         (Admission::Drop, _) => return Ok(None),
-        (Admission::Letter(reason), Ask::Attempt { round, .. }) => {
+        (Admission::Letter { round, reason }, _) => {
             return Ok(Some(FollowUp::Letter(task.letter(round, reason))));
         }
         (_, Ask::Attempt { round, attempt }) => (round, attempt),
@@ -100,20 +99,18 @@ pub(crate) async fn attempt(
     if state.slow && lane == Lane::Delivery {
         return Ok(Some(FollowUp::SlowLane(task)));
     }
-    let this = Attempt { courier, task: &task, first: admission == Admission::First, round, number };
+    let this = Attempt { courier, task: &task, admission, round, number };
     let (Some(target), Some(json)) = (target, json) else {
-        this.cancel(admission).await?;
+        this.cancel().await?;
         return Ok(None);
     };
-    let timeout = ATTEMPT_TIMEOUT.min(deadline.minus(RECORDING_TIME).since(started));
-    if timeout < ATTEMPT_TIME_MIN {
-        return Err(Undone::Late);
-    }
-    if this.claim(admission, started, deadline).await? == Claim::Lost {
+    timeout(now(), deadline)?;
+    if this.claim(now(), deadline).await? == Claim::Lost {
         return Ok(None);
     }
-    let post = signed(&task, &target, json, started, timeout)?;
-    let outcome = this.post(post, started, lane, state).await;
+    let started = now();
+    let post = signed(&task, &target, json, started, timeout(started, deadline)?)?;
+    let outcome = this.post(post, started, state).await;
     let ended = now();
     let decision = decide(task.delivery(), (round, number), outcome, &courier.policy, &courier.pace, ended);
     let record = AttemptRecord {
@@ -127,6 +124,9 @@ pub(crate) async fn attempt(
     this.tell(&record, decision);
     if this.record(&record, decision).await? == Claim::Lost {
         return Ok(None);
+    }
+    if lane == Lane::Slow && state.slow && outcome.status().is_some() && ended.since(started) < SLOW_AFTER {
+        this.mark(courier.deliveries.count_quick(task.subscription, state, ended)).await;
     }
     Ok(match decision {
         Decision::Delivered | Decision::Cancelled => None,
@@ -142,70 +142,65 @@ pub(crate) async fn attempt(
 struct Attempt<'a> {
     courier: &'a Courier,
     task: &'a DeliveryTask,
-    first: bool,
+    admission: Admission,
     round: u32,
     number: u32,
 }
 
 impl Attempt<'_> {
     /// Makes sure that no other copy of the task makes this attempt; the first one is guarded by its record alone.
-    async fn claim(
-        &self,
-        admission: Admission,
-        now: UnixMillis,
-        until: UnixMillis,
-    ) -> Result<Claim, AwsError> {
+    async fn claim(&self, now: UnixMillis, until: UnixMillis) -> Result<Claim, AwsError> {
         let deliveries = &self.courier.deliveries;
-        match admission {
+        match self.admission {
             Admission::Lease => deliveries.lease(self.task, (self.round, self.number), now, until).await,
             Admission::NewRound => deliveries.start_round(self.task, self.round - 1, now, until).await,
-            Admission::First | Admission::Letter(_) | Admission::Drop => Ok(Claim::Won),
+            Admission::First | Admission::Letter { .. } | Admission::Drop => Ok(Claim::Won),
         }
     }
 
-    /// Posts, and keeps the subscription's lane up to date: one that lets an attempt wait is slow from then on, while the
-    /// attempt goes on waiting.
-    async fn post(&self, post: Post<'_>, started: UnixMillis, lane: Lane, state: State) -> Outcome {
-        let subscription = self.task.subscription;
-        let mut posting = std::pin::pin!(self.courier.sender.post(post, started));
-        let (outcome, marked) = tokio::select! {
-            outcome = &mut posting => {
-                let quick = lane == Lane::Slow && state.slow && outcome.status().is_some();
-                let marked = if quick { self.courier.deliveries.count_quick(subscription, state).await } else { Ok(()) };
-                (outcome, marked)
+    /// Posts. A receiver that lets the attempt wait is slow from then on, while the attempt goes on waiting.
+    async fn post(&self, post: Post<'_>, started: UnixMillis, state: State) -> Outcome {
+        let posting = self.courier.sender.post(post, started);
+        let watching = async {
+            tokio::time::sleep(SLOW_AFTER).await;
+            if !state.slow {
+                self.mark(self.courier.deliveries.mark_slow(self.task.subscription, started)).await;
             }
-            () = tokio::time::sleep(SLOW_AFTER) => {
-                let mark = async { if state.slow { Ok(()) } else { self.courier.deliveries.mark_slow(subscription).await } };
-                tokio::join!(posting, mark)
-            }
+            std::future::pending().await
         };
-        if let Err(error) = marked {
-            tracing::warn!(%subscription, %error, "the lane of a subscription could not be written");
+        tokio::select! {
+            outcome = posting => outcome,
+            never = watching => never,
         }
-        outcome
+    }
+
+    /// Writes the mark of a lane. It is a hint, so that nothing depends on its success.
+    async fn mark(&self, writing: impl Future<Output = Result<(), AwsError>>) {
+        if let Err(error) = writing.await {
+            tracing::warn!(subscription = %self.task.subscription, %error, "the lane could not be written");
+        }
     }
 
     async fn record(&self, record: &AttemptRecord, decision: Decision) -> Result<Claim, AwsError> {
-        let deliveries = &self.courier.deliveries;
-        if self.first {
-            deliveries.record_first(self.task, Some(record), decision, self.courier.retention).await
-        } else {
-            deliveries.record(self.task, (self.round, self.number), Some(record), decision).await
+        let Courier { deliveries, retention, .. } = self.courier;
+        match self.admission {
+            Admission::First => deliveries.record_first(self.task, Some(record), decision, *retention).await,
+            _ => deliveries.record(self.task, (self.round, self.number), Some(record), decision).await,
         }
     }
 
     /// Ends a delivery whose subscription or event is no more. A replay of one needs no end: it has failed before.
-    async fn cancel(&self, admission: Admission) -> Result<(), AwsError> {
-        let deliveries = &self.courier.deliveries;
+    async fn cancel(&self) -> Result<(), AwsError> {
+        let Courier { deliveries, retention, .. } = self.courier;
         tracing::info!(delivery = %self.task.delivery(), "cancelled: its subscription or its event is no more");
-        match admission {
+        match self.admission {
             Admission::First => {
-                deliveries.record_first(self.task, None, Decision::Cancelled, self.courier.retention).await?
+                deliveries.record_first(self.task, None, Decision::Cancelled, *retention).await?
             }
             Admission::Lease => {
                 deliveries.record(self.task, (self.round, self.number), None, Decision::Cancelled).await?
             }
-            Admission::NewRound | Admission::Letter(_) | Admission::Drop => Claim::Lost,
+            Admission::NewRound | Admission::Letter { .. } | Admission::Drop => Claim::Lost,
         };
         Ok(())
     }
@@ -228,6 +223,12 @@ impl Attempt<'_> {
             "attempt"
         );
     }
+}
+
+/// How long an attempt that begins now may take.
+fn timeout(now: UnixMillis, deadline: UnixMillis) -> Result<Duration, Undone> {
+    let timeout = ATTEMPT_TIMEOUT.min(deadline.minus(RECORDING_TIME).since(now));
+    if timeout < ATTEMPT_TIME_MIN { Err(Undone::Late) } else { Ok(timeout) }
 }
 
 /// The request of an attempt: the event's bytes with the headers of Standard Webhooks 1.0.0, signed by every secret.

@@ -2,18 +2,20 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use carillon_aws::batch_read::{Item, Key};
 use carillon_aws::config::{
     ConfigTable, StoredSubscription, StoredWorkspace, read_subscription, read_workspace,
 };
 use carillon_aws::error::AwsError;
+use carillon_aws::now;
 use carillon_aws::vault::{SecretName, Vault};
 use carillon_core::endpoint::Endpoint;
 use carillon_core::id::{SubscriptionId, WorkspaceId};
 use carillon_core::signature::SigningSecret;
 use carillon_core::task::DeliveryTask;
+use carillon_core::time::UnixMillis;
 
 /// How long a subscription is taken to be as it was read. A change holds for every attempt that starts 5 s after its
 /// answer, so less than that.
@@ -32,13 +34,13 @@ pub(crate) struct Targets {
 }
 
 /// When a subscription was read, and what it was then; `None`: it is no more.
-type Kept = (Instant, Option<Arc<Target>>);
+type Kept = (UnixMillis, Option<Arc<Target>>);
 
 impl Targets {
     /// The keys of what must be read for these tasks.
     pub(crate) fn missing(&self, config: &ConfigTable, tasks: &[&DeliveryTask]) -> Vec<Key> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|_, (read_at, _)| read_at.elapsed() < KEPT);
+        kept.retain(|_, (read_at, _)| now().since(*read_at) < KEPT);
         let missing = tasks.iter().filter(|task| !kept.contains_key(&task.subscription));
         let keys = missing.flat_map(|task| {
             let workspace = &task.event.key.workspace;
@@ -69,7 +71,7 @@ impl Targets {
                 Ok(target) => {
                     let target = target.map(Arc::new);
                     let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-                    kept.insert(subscription, (Instant::now(), target.clone()));
+                    kept.insert(subscription, (now(), target.clone()));
                     targets.insert(subscription, target);
                 }
                 Err(error) => tracing::error!(%subscription, %error, "a subscription cannot be read"),

@@ -12,18 +12,28 @@ use carillon_core::id::{SubscriptionId, WorkspaceId};
 use carillon_core::matching::{MatchRow, Range, matches};
 use futures::future::try_join_all;
 
-/// The most rows that are kept, some 25 MB.
-const ROWS_MAX: usize = 1_000_000;
+/// The most rows that are kept, some 25 MB with what is around them.
+const ROWS_MAX: usize = 500_000;
+
+/// What an entry weighs besides its rows, in rows: types that nobody asked for leave empty entries, perhaps many.
+const ENTRY_WEIGHT: usize = 16;
 
 /// Matching rows by workspace and pattern, each workspace's as of one version.
 pub(crate) struct Subscriptions {
     dynamodb: DynamoDb,
     config: ConfigTable,
-    kept: Mutex<HashMap<WorkspaceId, Kept>>,
+    kept: Mutex<Cache>,
 }
 
-/// The versions of a batch's workspaces, read once, at its beginning. A workspace that is no more has none.
-pub(crate) type Versions = HashMap<WorkspaceId, u64>;
+#[derive(Default)]
+struct Cache {
+    workspaces: HashMap<WorkspaceId, Kept>,
+    weight: usize,
+}
+
+/// The versions of a batch's workspaces, read once, at its beginning; an error where what was read makes no sense. A
+/// workspace that is no more has none.
+pub(crate) type Versions = HashMap<WorkspaceId, Result<u64, String>>;
 
 struct Kept {
     version: u64,
@@ -36,13 +46,16 @@ impl Subscriptions {
     }
 
     /// Reads the versions that a batch goes by.
-    pub(crate) async fn versions(&self, workspaces: HashSet<WorkspaceId>) -> Result<Versions, AwsError> {
+    pub(crate) async fn versions(&self, workspaces: &HashSet<WorkspaceId>) -> Result<Versions, AwsError> {
         let keys = workspaces.iter().map(|workspace| self.config.matching_key(workspace));
         let mut read = batch_read(&self.dynamodb, keys).await?;
         let mut versions = Versions::with_capacity(workspaces.len());
         for workspace in workspaces {
-            if let Some(item) = read.remove(&self.config.matching_key(&workspace)) {
-                versions.insert(workspace, read_matching_version(item)?);
+            if let Some(item) = read.remove(&self.config.matching_key(workspace)) {
+                versions.insert(
+                    workspace.clone(),
+                    read_matching_version(item).map_err(|error| error.to_string()),
+                );
             }
         }
         Ok(versions)
@@ -56,9 +69,13 @@ impl Subscriptions {
         range: Range,
     ) -> Result<BTreeSet<SubscriptionId>, AwsError> {
         let workspace = &event.key.workspace;
-        let Some(version) = versions.get(workspace) else { return Ok(BTreeSet::new()) };
+        let version = match versions.get(workspace) {
+            None => return Ok(BTreeSet::new()),
+            Some(Ok(version)) => *version,
+            Some(Err(detail)) => return Err(AwsError::Item { table: "config", detail: detail.clone() }),
+        };
         let rows =
-            try_join_all(event.event_type.patterns().map(|pattern| self.rows(workspace, *version, pattern)));
+            try_join_all(event.event_type.patterns().map(|pattern| self.rows(workspace, version, pattern)));
         let rows = rows.await?;
         Ok(matches(event, rows.iter().flat_map(|rows| rows.iter()), range))
     }
@@ -73,24 +90,42 @@ impl Subscriptions {
             return Ok(rows);
         }
         let rows = Arc::new(self.config.match_rows(workspace, &pattern).await?);
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let held: usize = kept.values().flat_map(|kept| kept.rows.values()).map(|rows| rows.len() + 1).sum();
-        if held + rows.len() >= ROWS_MAX {
-            kept.clear();
-        }
-        let entry = kept.entry(workspace.clone()).or_insert_with(|| Kept { version, rows: HashMap::new() });
-        if entry.version < version {
-            *entry = Kept { version, rows: HashMap::new() };
-        }
-        if entry.version == version {
-            entry.rows.insert(pattern, Arc::clone(&rows));
-        }
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).keep(workspace, version, pattern, &rows);
         Ok(rows)
     }
 
     fn kept(&self, workspace: &WorkspaceId, version: u64, pattern: &str) -> Option<Arc<Vec<MatchRow>>> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = kept.get(workspace).filter(|entry| entry.version == version)?;
+        let entry = kept.workspaces.get(workspace).filter(|entry| entry.version == version)?;
         entry.rows.get(pattern).cloned()
     }
+}
+
+impl Cache {
+    fn keep(&mut self, workspace: &WorkspaceId, version: u64, pattern: String, rows: &Arc<Vec<MatchRow>>) {
+        let known = self.workspaces.get(workspace).map(|kept| kept.version);
+        if known.is_some_and(|known| known > version) {
+            return;
+        }
+        if known.is_some_and(|known| known < version)
+            && let Some(old) = self.workspaces.remove(workspace)
+        {
+            self.weight -= old.rows.values().map(|rows| weight(rows)).sum::<usize>();
+        }
+        if self.weight + weight(rows) > ROWS_MAX {
+            *self = Self::default();
+        }
+        let kept = self
+            .workspaces
+            .entry(workspace.clone())
+            .or_insert_with(|| Kept { version, rows: HashMap::new() });
+        // Of one version the rows of a pattern are always as many.
+        if kept.rows.insert(pattern, Arc::clone(rows)).is_none() {
+            self.weight += weight(rows);
+        }
+    }
+}
+
+fn weight(rows: &[MatchRow]) -> usize {
+    rows.len() + ENTRY_WEIGHT
 }

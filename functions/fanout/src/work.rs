@@ -28,6 +28,10 @@ const SENDING_TIME: Duration = Duration::from_secs(10);
 /// What is kept of it to answer.
 const ANSWERING_TIME: Duration = Duration::from_millis(300);
 
+/// The pauses before what failed is tried again.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
 /// How many messages are planned before they are sent.
 const PLANNED_MAX: usize = EXPANSION_SIZE;
 
@@ -86,10 +90,11 @@ impl Fanout {
     /// and queues, names what must come again.
     pub(crate) async fn handle(&self, woken: Woken, deadline: u64) -> SqsBatchResponse {
         let deadline = UnixMillis(deadline);
-        let planned_until = deadline.minus(SENDING_TIME.min(deadline.since(now()) / 3));
+        let patience = Patience { until: deadline.minus(SENDING_TIME.min(deadline.since(now()) / 3)) };
         let records = woken.records();
-        let unfinished = match self.subscriptions.versions(workspaces(&records)).await {
-            Ok(versions) => self.work_off(&records, &versions, planned_until, deadline).await,
+        let workspaces = workspaces(&records);
+        let unfinished = match patience.over(|| self.subscriptions.versions(&workspaces)).await {
+            Ok(versions) => self.work_off(&records, &versions, &patience, deadline).await,
             Err(error) => {
                 tracing::error!(%error, "the versions of workspaces cannot be read");
                 (0..records.len()).collect()
@@ -103,23 +108,18 @@ impl Fanout {
         &self,
         records: &[Record],
         versions: &Versions,
-        planned_until: UnixMillis,
+        patience: &Patience,
         deadline: UnixMillis,
     ) -> BTreeSet<usize> {
         let mut unfinished = BTreeSet::new();
         let mut planned = Vec::new();
         for (place, record) in records.iter().enumerate() {
             // The first record is planned in any case: otherwise a batch could come again for ever.
-            if place > 0 && now() > planned_until {
+            if place > 0 && patience.is_over() {
                 unfinished.extend(place..records.len());
                 break;
             }
-            let messages = match AssertUnwindSafe(self.plan(record, versions)).catch_unwind().await {
-                Ok(messages) => messages,
-                // It would panic again.
-                Err(_) => poisoned(record, "the function panicked over it"),
-            };
-            match messages {
+            match self.plan_surely(record, versions, patience).await {
                 Ok(messages) => {
                     planned.extend(messages.into_iter().map(|(to, message)| Planned { place, to, message }));
                 }
@@ -132,11 +132,27 @@ impl Fanout {
                 }
             }
             if planned.len() >= PLANNED_MAX {
-                unfinished.extend(self.send(std::mem::take(&mut planned), deadline).await);
+                unfinished.extend(self.send(std::mem::take(&mut planned), patience, deadline).await);
             }
         }
-        unfinished.extend(self.send(planned, deadline).await);
+        unfinished.extend(self.send(planned, patience, deadline).await);
         unfinished
+    }
+
+    /// Plans a record, or its letter if that can never succeed. An error is one that may pass.
+    async fn plan_surely(
+        &self,
+        record: &Record,
+        versions: &Versions,
+        patience: &Patience,
+    ) -> Result<Vec<(To, Message)>, Unplanned> {
+        let planning = patience.over(|| self.plan(record, versions));
+        match AssertUnwindSafe(planning).catch_unwind().await {
+            Ok(Err(error)) if error.is_lasting() => poisoned(record, &error.to_string()),
+            Ok(planned) => planned,
+            // It would panic again.
+            Err(_) => poisoned(record, "the function panicked over it"),
+        }
     }
 
     /// The messages that one record asks for.
@@ -192,37 +208,94 @@ impl Fanout {
         }
     }
 
-    /// Sends what was planned; the places of records of which something could not be sent in time.
-    async fn send(&self, planned: Vec<Planned>, deadline: UnixMillis) -> BTreeSet<usize> {
-        let places: BTreeSet<_> = planned.iter().map(|planned| planned.place).collect();
-        let time = deadline.minus(ANSWERING_TIME).since(now());
-        tokio::time::timeout(time, self.send_all(planned)).await.unwrap_or_else(|_| {
-            tracing::error!("the time ran out while tasks were sent, their records come again");
-            places
-        })
+    /// Sends what was planned, and again what could not be sent while there is time; the places of records of which
+    /// something is unsent in the end.
+    async fn send(
+        &self,
+        mut planned: Vec<Planned>,
+        patience: &Patience,
+        deadline: UnixMillis,
+    ) -> BTreeSet<usize> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let unfinished = places(&planned);
+            let time = deadline.minus(ANSWERING_TIME).since(now());
+            let Ok(unsent) = tokio::time::timeout(time, self.send_once(planned)).await else {
+                tracing::error!("the time ran out while tasks were sent, their records come again");
+                return unfinished;
+            };
+            planned = unsent;
+            if planned.is_empty() || patience.is_over() {
+                return places(&planned);
+            }
+            tokio::time::sleep(pause).await;
+            pause = PAUSE_MAX.min(pause * 2);
+        }
     }
 
-    async fn send_all(&self, planned: Vec<Planned>) -> BTreeSet<usize> {
-        let mut unsent = BTreeSet::new();
-        let mut lanes =
-            [(To::Delivery, &self.delivery), (To::Expansion, &self.expansion), (To::Failure, &self.failure)]
-                .map(|(to, queue)| (to, queue, Vec::new(), Vec::new()));
-        for Planned { place, to, message } in planned {
-            for (_, _, places, messages) in lanes.iter_mut().filter(|(lane, ..)| *lane == to) {
-                places.push(place);
-                messages.push(message.clone());
-            }
-        }
-        for (_, queue, places, messages) in lanes {
-            for (place, sent) in places.into_iter().zip(queue.send(messages).await) {
-                if let Err(error) = sent {
-                    tracing::error!(%error, "a task could not be sent, its record comes again");
-                    unsent.insert(place);
+    /// Sends each message once; those that could not be sent.
+    async fn send_once(&self, planned: Vec<Planned>) -> Vec<Planned> {
+        let mut unsent = Vec::new();
+        let mut left = planned;
+        let lanes =
+            [(To::Delivery, &self.delivery), (To::Expansion, &self.expansion), (To::Failure, &self.failure)];
+        for (lane, queue) in lanes {
+            let (mine, others): (Vec<_>, Vec<_>) = left.into_iter().partition(|planned| planned.to == lane);
+            left = others;
+            let results = queue.send(mine.iter().map(|planned| planned.message.clone()).collect()).await;
+            for (planned, result) in mine.into_iter().zip(results) {
+                if let Err(error) = result {
+                    tracing::error!(%error, "a task could not be sent");
+                    unsent.push(planned);
                 }
             }
         }
         unsent
     }
+}
+
+/// How long a run tries again what DynamoDB or SQS refused: Lambda gives a batch of the stream up after some runs, and
+/// an outage should not be the end of it.
+struct Patience {
+    until: UnixMillis,
+}
+
+impl Patience {
+    fn is_over(&self) -> bool {
+        now() > self.until
+    }
+
+    /// Does something until it succeeds, fails for good, or the time is over.
+    async fn over<T, E: Into<Unplanned>, F: Future<Output = Result<T, E>>>(
+        &self,
+        mut what: impl FnMut() -> F,
+    ) -> Result<T, Unplanned> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match what().await.map_err(Into::into) {
+                Err(error) if !error.is_lasting() && !self.is_over() => {
+                    tracing::warn!(%error, "tried again");
+                    tokio::time::sleep(pause).await;
+                    pause = PAUSE_MAX.min(pause * 2);
+                }
+                result => return result,
+            }
+        }
+    }
+}
+
+impl Unplanned {
+    /// Whether it would be the same the next time.
+    fn is_lasting(&self) -> bool {
+        match self {
+            Self::Aws(error) => matches!(error, AwsError::Item { .. }),
+            Self::Task(_) | Self::Poisoned => true,
+        }
+    }
+}
+
+fn places(planned: &[Planned]) -> BTreeSet<usize> {
+    planned.iter().map(|planned| planned.place).collect()
 }
 
 /// The letter of a record that can never be worked off. A message of the expansion queue needs none: the redrive policy

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use carillon_aws::config::ConfigTable;
 use carillon_aws::environment::{SettingError, setting};
@@ -28,7 +28,7 @@ pub(crate) struct Publisher {
     config: ConfigTable,
     events: EventTable,
     retention: Duration,
-    seen: Mutex<HashMap<WorkspaceId, Instant>>,
+    seen: Mutex<HashMap<WorkspaceId, UnixMillis>>,
 }
 
 /// How the submission of one event went.
@@ -40,6 +40,16 @@ pub(crate) enum Submitted {
     Duplicate { accepted_at: UnixMillis },
     /// It is none.
     Refused(Problem),
+}
+
+impl Submitted {
+    /// Why it is no event, if it is none.
+    pub(crate) fn refusal(&self) -> Option<&Problem> {
+        match self {
+            Self::Refused(problem) => Some(problem),
+            Self::Accepted { .. } | Self::Duplicate { .. } => None,
+        }
+    }
 }
 
 impl Publisher {
@@ -58,7 +68,7 @@ impl Publisher {
         let workspace: WorkspaceId = path.parse().map_err(|_| Problem::NotFound)?;
         {
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.retain(|_, at| at.elapsed() < WORKSPACE_KEPT);
+            seen.retain(|_, at| now().since(*at) < WORKSPACE_KEPT);
             if seen.contains_key(&workspace) {
                 return Ok(workspace);
             }
@@ -66,7 +76,7 @@ impl Publisher {
         if !self.config.workspace_exists(&workspace).await? {
             return Err(Problem::NotFound);
         }
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(workspace.clone(), Instant::now());
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(workspace.clone(), now());
         Ok(workspace)
     }
 

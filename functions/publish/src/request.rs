@@ -51,7 +51,8 @@ pub(crate) async fn publish(
     }
 }
 
-/// 202 if every event of the batch was accepted, now or before; 207 if some were not.
+/// 202 if every event of the batch was accepted, now or before; 207 if some were not; 503 if some could not be, for now:
+/// then the batch may be sent again as it is.
 async fn publish_batch(
     publisher: &Publisher,
     workspace: &WorkspaceId,
@@ -73,8 +74,14 @@ async fn publish_batch(
             Err(problem) => (None, Submitted::Refused(problem)),
         })
         .collect();
-    let refused = results.iter().any(|(_, submitted)| matches!(submitted, Submitted::Refused(_)));
-    let status = if refused { StatusCode::MULTI_STATUS } else { StatusCode::ACCEPTED };
+    let refusals: Vec<_> = results.iter().filter_map(|(_, submitted)| submitted.refusal()).collect();
+    let status = if refusals.is_empty() {
+        StatusCode::ACCEPTED
+    } else if refusals.contains(&&Problem::Unavailable) {
+        StatusCode::SERVICE_UNAVAILABLE
+    } else {
+        StatusCode::MULTI_STATUS
+    };
     let results =
         results.iter().map(|(identity, submitted)| Answer::of(identity.as_ref(), submitted)).collect();
     Ok((status, Json(BatchAnswer { results })).into_response())

@@ -18,5 +18,6 @@ async fn each_function_takes_its_samples() -> Result<()> {
         assert!(answer["statusCode"].as_u64().is_none_or(|status| status < 300), "{file}: {answer}");
         assert!(answer["batchItemFailures"].as_array().is_none_or(Vec::is_empty), "{file}: {answer}");
     }
-    Ok(())
+    // One of them subscribes an endpoint that is not there.
+    scene.break_off().await
 }
