@@ -6,3 +6,4 @@ mod permissions;
 mod pipeline;
 mod repetitions;
 mod samples;
+mod troubles;
