@@ -84,7 +84,8 @@ pub(crate) async fn coldstart() -> Result<()> {
         let (ready, answered) = (median(|start| start.ready), median(|start| start.answered));
         println!("  {function:<8}  ready after {ready:>5.1} ms, first answer after {answered:>5.1} ms");
     }
-    scene.end().await
+    // What the functions here were given is partly work of the stack's own, which has no proxy to reach its queues by now.
+    scene.break_off().await
 }
 
 async fn publish_and_wait(scene: &Scene, number: usize) -> Result<Duration> {
