@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -58,6 +59,9 @@ pub fn build_workspace(release: bool) -> Result<()> {
 
 /// Lays the functions out as Lambda wants them: `target/lambda-<profile>/<function>/bootstrap`.
 pub(crate) fn lay_out_functions() -> Result<PathBuf> {
+    /// Threads share the process id that other programs are told apart by.
+    static ONE_THREAD_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_THREAD_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let built = profile_dir()?;
     let profile = built.file_name().context("the target folder has no name")?.to_string_lossy().into_owned();
     let packed = built.with_file_name(format!("lambda-{profile}"));
