@@ -29,7 +29,7 @@ const CLOCK_PERIOD: Duration = Duration::from_millis(250);
 const WORK_QUEUES: [&str; 3] = ["DeliveryQueueUrl", "SlowQueueUrl", "ExpansionQueueUrl"];
 
 /// Where failed work ends.
-const FAILURE_QUEUES: [&str; 2] = ["DeadLetterQueueUrl", "FanoutFailureQueueUrl"];
+const FAILURE_QUEUES: [&str; 3] = ["CrashedTasksQueueUrl", "DeadLetterQueueUrl", "FanoutFailureQueueUrl"];
 
 /// The workspace of every scenario: each has a deployment of its own.
 pub const WORKSPACE: &str = "acme";

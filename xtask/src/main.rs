@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, bail};
 
 const HELP: &str = "\
-Carillon's commands. All of them need Rust and Python 3.10 or newer, and nothing else.
+Carillon's commands. All of them need Rust, a C compiler and Python 3.10 or newer with venv, and nothing else.
 
   cargo xtask up [--port N] [--fast-retries]
       Builds the functions, starts a local AWS, deploys the template to it, and shows events on their way to a

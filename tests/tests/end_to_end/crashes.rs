@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use carillon_local::{Answer, Moment, Proxy, event, kill, process_behind};
-use carillon_tests::{PATIENCE, Scene, WORKSPACE};
+use carillon_tests::{PATIENCE, Scene, WORKSPACE, eventually};
 use serde_json::json;
 
 /// Times that let a crash heal within seconds: what a dead function held comes back after the visibility timeout, and
@@ -92,5 +92,57 @@ async fn a_fan_out_killed_between_its_send_and_its_answer() -> Result<()> {
     scene.received("/one", 1).await?;
     scene.received("/two", 1).await?;
     scene.all_deliveries(2, "delivered").await?;
+    scene.end().await
+}
+
+/// A queue that does not answer: the fan-out tells in time what it did not finish, and is not ended by its time-out.
+#[tokio::test]
+async fn a_fan_out_that_runs_out_of_time_reports_its_checkpoint() -> Result<()> {
+    let scene = Scene::set("checkpoint", &[("FanoutTimeoutSeconds", "3")]).await?;
+    let proxy = Proxy::start(scene.stack.endpoint()).await?;
+    proxy.stand_before(&scene.stack, "fanout").await?;
+    scene.subscribe("/inbox", &["consent:*"]).await?;
+    let first = proxy.trap(Moment::Before, "SendMessage", "");
+    scene.publish(&event("e-1", "consent:created", &json!({}))).await?;
+    let first = first.sprung(PATIENCE).await?;
+    let began = scene.stack.processes("fanout");
+    // Held for as long as the function may run: only then its record comes again.
+    let second = proxy.trap(Moment::Before, "SendMessage", "");
+    let second = second.sprung(PATIENCE).await?;
+    assert_eq!(scene.stack.processes("fanout"), began, "the process that gave its answer in time lives on");
+    first.lose();
+    drop(second);
+    scene.received("/inbox", 1).await?;
+    scene.all_deliveries(1, "delivered").await?;
+    scene.quiet().await?;
+    assert_eq!(scene.receiver.received("/inbox").len(), 1);
+    scene.end().await
+}
+
+/// On AWS a run that takes long meets the next one.
+#[tokio::test]
+async fn two_clocks_at_once_share_the_work() -> Result<()> {
+    const EVENTS: u64 = 60;
+    let scene = Scene::set("clocks", &[("RetryScale", "0.2"), ("QueueDelaySeconds", "0")]).await?;
+    scene.subscribe("/inbox", &["consent:*"]).await?;
+    let failures = (0..EVENTS).map(|_| Answer::status(500)).chain([Answer::status(204)]);
+    scene.receiver.answer("/inbox", failures);
+    let events = (0..EVENTS).map(|number| event(&format!("e-{number}"), "consent:created", &json!({})));
+    scene.carillon.publish_batch(WORKSPACE, &events.collect::<Vec<_>>()).await?.expect_status(202)?;
+    scene.received("/inbox", 60).await?;
+    eventually("every retry to wait in the schedule", || async {
+        Ok((scene.rows("ScheduleTable").await?.len() == 60).then_some(()))
+    })
+    .await?;
+
+    let run = || async { scene.stack.invoke("clock", &json!({})).await };
+    let (one, other) = tokio::try_join!(run(), run())?;
+    let sent = |run: &serde_json::Value| run["due"].as_u64().unwrap_or_default();
+    // The stack's own clock may have rung as well.
+    assert!(sent(&one) + sent(&other) <= EVENTS, "each task is one run's alone: {one} {other}");
+    scene.received("/inbox", 120).await?;
+    scene.all_deliveries(60, "delivered").await?;
+    scene.quiet().await?;
+    assert_eq!(scene.receiver.received("/inbox").len(), 120);
     scene.end().await
 }

@@ -53,6 +53,10 @@ async fn publishing() -> Result<()> {
     let many = (0..101).map(|number| event(&format!("m-{number}"), "consent:created", &json!({})));
     problem(&carillon.publish_batch(WORKSPACE, &many.collect::<Vec<_>>()).await?, 413);
 
+    let heavy =
+        (0..20).map(|number| event(&format!("h-{number}"), "t", &json!({ "text": "x".repeat(220 * 1024) })));
+    problem(&carillon.publish_batch(WORKSPACE, &heavy.collect::<Vec<_>>()).await?, 413);
+
     problem(&carillon.publish("nobody", &created).await?, 404);
     scene.end().await
 }

@@ -41,10 +41,14 @@ async fn one_event_reaches_the_three_subscriptions_that_it_matches() -> Result<(
     scene.end().await
 }
 
+/// Also the small version of `cargo xtask prove load`.
 #[tokio::test]
 async fn a_batch_is_delivered_event_by_event() -> Result<()> {
     let scene = Scene::set("batch", &[]).await?;
-    scene.subscribe("/inbox", &["consent:*"]).await?;
+    let paths = ["/one", "/two", "/three"];
+    for path in paths {
+        scene.subscribe(path, &["consent:*"]).await?;
+    }
     let events = (0..100)
         .map(|number| event(&format!("e-{number}"), "consent:created", &json!({ "number": number })))
         .collect::<Vec<_>>();
@@ -54,10 +58,13 @@ async fn a_batch_is_delivered_event_by_event() -> Result<()> {
     assert_eq!(results.len(), 100);
     assert!(results.iter().all(|result| result["status"] == "accepted"));
 
-    let received = scene.received("/inbox", 100).await?;
-    let numbers = received.iter().map(|got| got.json()["data"]["number"].as_u64()).collect::<BTreeSet<_>>();
-    assert_eq!(numbers, (0..100).map(Some).collect());
-    scene.all_deliveries(100, "delivered").await?;
+    for path in paths {
+        let received = scene.received(path, 100).await?;
+        let numbers =
+            received.iter().map(|got| got.json()["data"]["number"].as_u64()).collect::<BTreeSet<_>>();
+        assert_eq!(numbers, (0..100).map(Some).collect());
+    }
+    scene.all_deliveries(300, "delivered").await?;
     scene.end().await
 }
 

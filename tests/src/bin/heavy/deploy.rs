@@ -58,6 +58,18 @@ pub(crate) async fn deploy() -> Result<()> {
         ]))
     })?;
     println!("Its code was {before}, and is {}.", code_hash(&aws, &function)?);
+    timed("cargo lambda invoke", || {
+        run(command(&tools, &aws, "cargo-lambda")?.args([
+            "lambda",
+            "invoke",
+            "--remote",
+            "--endpoint-url",
+            aws.endpoint(),
+            "--data-file",
+            "events/clock.json",
+            &stack.function("clock"),
+        ]))
+    })?;
     one_event_arrives(&stack, "after-cargo-lambda").await
 }
 
