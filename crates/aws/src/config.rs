@@ -18,7 +18,7 @@ use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, Delete, Put, TransactWriteItem, Update};
 use carillon_core::endpoint::Endpoint;
 use carillon_core::id::{NotAnId, SubscriptionId, WorkspaceId};
-use carillon_core::matching::MatchRow;
+use carillon_core::matching::{MatchRow, Range};
 use carillon_core::pattern::TypePattern;
 use carillon_core::subscription::{Subscription, SubscriptionStatus};
 use carillon_core::time::UnixMillis;
@@ -228,16 +228,26 @@ impl ConfigTable {
         self.transact(writes, &[Written::Missing, Written::Missing]).await
     }
 
-    /// The rows of one pattern, all of them, consistently: what is read here is cached under the version that was read
-    /// before, so an older state must not come in.
+    /// The rows of one pattern for a range of subscriptions and its lower end, consistently: what is read here is cached
+    /// under the version that was read before, so an older state must not come in.
     pub async fn match_rows(
         &self,
         workspace: &WorkspaceId,
         pattern: &str,
+        range: Range,
     ) -> Result<Vec<MatchRow>, AwsError> {
-        let pk = AttributeValue::S(match_partition(workspace, pattern));
-        let query = self.client.query().table_name(&self.table).consistent_read(true);
-        let query = query.key_condition_expression("pk = :pk").expression_attribute_values(":pk", pk);
+        // Ids sort as their texts, and no id's text lies outside of these two.
+        let after = range.after.map_or_else(|| "sub_".to_owned(), |after| after.to_string());
+        let up_to = range.up_to.map_or_else(|| "sub_~".to_owned(), |up_to| up_to.to_string());
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("pk = :pk AND sk BETWEEN :after AND :up_to")
+            .expression_attribute_values(":pk", AttributeValue::S(match_partition(workspace, pattern)))
+            .expression_attribute_values(":after", AttributeValue::S(after))
+            .expression_attribute_values(":up_to", AttributeValue::S(up_to));
         let mut pages = query.into_paginator().send();
         let mut rows = Vec::new();
         while let Some(page) = pages.next().await {

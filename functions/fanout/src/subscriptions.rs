@@ -74,23 +74,29 @@ impl Subscriptions {
             Some(Ok(version)) => *version,
             Some(Err(detail)) => return Err(AwsError::Item { table: "config", detail: detail.clone() }),
         };
-        let rows =
-            try_join_all(event.event_type.patterns().map(|pattern| self.rows(workspace, version, pattern)));
+        let rows = try_join_all(
+            event.event_type.patterns().map(|pattern| self.rows(workspace, version, pattern, range)),
+        );
         let rows = rows.await?;
         Ok(matches(event, rows.iter().flat_map(|rows| rows.iter()), range))
     }
 
+    /// All rows of a pattern, from what is kept or to be kept; or, for a part of them, no more than that part: a function
+    /// that begins with it must not spend its time on reading the rest.
     async fn rows(
         &self,
         workspace: &WorkspaceId,
         version: u64,
         pattern: String,
+        range: Range,
     ) -> Result<Arc<Vec<MatchRow>>, AwsError> {
         if let Some(rows) = self.kept(workspace, version, &pattern) {
             return Ok(rows);
         }
-        let rows = Arc::new(self.config.match_rows(workspace, &pattern).await?);
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).keep(workspace, version, pattern, &rows);
+        let rows = Arc::new(self.config.match_rows(workspace, &pattern, range).await?);
+        if range == Range::default() {
+            self.kept.lock().unwrap_or_else(PoisonError::into_inner).keep(workspace, version, pattern, &rows);
+        }
         Ok(rows)
     }
 
