@@ -51,8 +51,8 @@ pub(crate) async fn publish(
     }
 }
 
-/// 202 if every event of the batch was accepted, now or before; 207 if some were not; 503 if some could not be, for now:
-/// then the batch may be sent again as it is.
+/// 202 if every event of the batch was accepted, now or before; 207 if some were not; 503 if some could not be at
+/// the moment: then the batch may be sent again as it is.
 async fn publish_batch(
     publisher: &Publisher,
     workspace: &WorkspaceId,
