@@ -15,6 +15,7 @@ use carillon_core::task::DeliveryTask;
 use carillon_core::time::UnixMillis;
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::task::JoinError;
+use tracing::Instrument as _;
 
 use crate::attempt::{Case, FollowUp, Lane, attempt};
 use crate::courier::Courier;
@@ -78,12 +79,12 @@ pub(crate) async fn handle(courier: &Arc<Courier>, event: SqsEvent, deadline: u6
     response
 }
 
-/// Starts a task by itself: if it panics, it fails alone.
+/// Starts a task by itself: if it panics, it fails alone. Its log lines carry the request's id as all others do.
 fn apart<T: Send + 'static>(
     id: String,
     task: impl Future<Output = T> + Send + 'static,
 ) -> impl Future<Output = (String, Result<T, JoinError>)> {
-    let task = tokio::spawn(task);
+    let task = tokio::spawn(task.in_current_span());
     async { (id, task.await) }
 }
 
