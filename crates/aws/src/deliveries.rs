@@ -117,10 +117,12 @@ impl DeliveryTable {
     ) -> Result<Claim, AwsError> {
         let Key { pk, sk, .. } = self.key(task);
         let (open_pk, open_sk) = open(task, decision).unzip();
+        let writer = writer()?;
         let item = DeliveryItem {
             pk,
             sk: sk.unwrap_or_default(),
             v: VERSION,
+            writer,
             workspace: task.event.key.workspace.clone(),
             r#type: task.event.event_type.clone(),
             status: decision.status(),
@@ -144,9 +146,7 @@ impl DeliveryTable {
         match request.send().await {
             Ok(_) => Ok(Claim::Won),
             Err(SdkError::ServiceError(error)) => match error.into_err() {
-                PutItemError::ConditionalCheckFailedException(kept) => Ok(won_before(kept.item, |kept| {
-                    kept.attempts == item.attempts && kept.status == item.status
-                })),
+                PutItemError::ConditionalCheckFailedException(kept) => Ok(won_before(kept.item, writer)),
                 other => Err(AwsError::call("dynamodb PutItem")(other)),
             },
             Err(error) => Err(AwsError::call("dynamodb PutItem")(error)),
@@ -163,14 +163,13 @@ impl DeliveryTable {
     ) -> Result<Claim, AwsError> {
         let request = self
             .update(&self.key(task))
-            .update_expression("SET lease_until = :until")
+            .update_expression("SET writer = :writer, lease_until = :until")
             .condition_expression(format!(
                 "{RECORDABLE} AND (attribute_not_exists(lease_until) OR lease_until <= :now)"
             ))
             .expression_attribute_values(":now", number(now.0))
             .expression_attribute_values(":until", number(until.0));
-        let ours = |kept: &DeliveryItem| kept.round == round && kept.lease_until == Some(until);
-        claim(recordable(request, round, attempt), ours).await
+        claim(recordable(request, round, attempt)).await
     }
 
     /// Starts the round after `after`, with the lease for its first attempt ([`Row::renewable`]).
@@ -185,8 +184,8 @@ impl DeliveryTable {
         let request = self
             .update(&self.key(task))
             .update_expression(
-                "SET #status = :retrying, round = :next, attempt = :zero, next_at = :now, lease_until = :until, \
-                 open_pk = :open_pk, open_sk = :open_sk REMOVE reason",
+                "SET writer = :writer, #status = :retrying, round = :next, attempt = :zero, next_at = :now, \
+                 lease_until = :until, open_pk = :open_pk, open_sk = :open_sk REMOVE reason",
             )
             .condition_expression("#status = :failed AND round = :round")
             .expression_attribute_names("#status", "status")
@@ -199,7 +198,7 @@ impl DeliveryTable {
             .expression_attribute_values(":until", number(until.0))
             .expression_attribute_values(":open_pk", AttributeValue::S(open_pk))
             .expression_attribute_values(":open_sk", AttributeValue::S(open_sk));
-        claim(request, |kept| kept.round == after + 1 && kept.lease_until == Some(until)).await
+        claim(request).await
     }
 
     /// Records the outcome of an attempt that was made under a lease ([`Row::recordable`]); without an attempt when the
@@ -211,7 +210,7 @@ impl DeliveryTable {
         record: Option<&AttemptRecord>,
         decision: Decision,
     ) -> Result<Claim, AwsError> {
-        let mut set = vec!["#status = :status"];
+        let mut set = vec!["writer = :writer", "#status = :status"];
         let mut remove = vec!["lease_until"];
         let request = self.update(&self.key(task)).expression_attribute_values(
             ":status",
@@ -248,7 +247,7 @@ impl DeliveryTable {
         }
         let request =
             request.update_expression(format!("SET {} REMOVE {}", set.join(", "), remove.join(", ")));
-        claim(request, |kept| record.is_some() && kept.attempts.last() == record).await
+        claim(request).await
     }
 
     /// Deliveries of a shard whose next attempt was due before `before`, the longest due first. Read through the index and
@@ -285,13 +284,13 @@ impl DeliveryTable {
         let (_, open_sk) = open_retrying(&task, now);
         let request = self
             .update(&self.key(&task))
-            .update_expression("SET next_at = :now, open_sk = :open_sk")
+            .update_expression("SET writer = :writer, next_at = :now, open_sk = :open_sk")
             .condition_expression(format!("{RECORDABLE} AND next_at = :was"))
             .expression_attribute_values(":now", number(now.0))
             .expression_attribute_values(":was", number(delivery.row.next_at.map_or(0, |at| at.0)))
             .expression_attribute_values(":open_sk", AttributeValue::S(open_sk));
         let request = recordable(request, delivery.row.round, delivery.row.attempt + 1);
-        claim(request, |kept| kept.next_at == Some(now)).await
+        claim(request).await
     }
 
     /// Moves a subscription to the slow lane.
@@ -388,6 +387,8 @@ struct DeliveryItem {
     pk: String,
     sk: String,
     v: u32,
+    /// Of the write that left the item as it is.
+    writer: u64,
     workspace: WorkspaceId,
     r#type: EventType,
     status: Status,
@@ -442,27 +443,34 @@ fn reason(decision: Decision) -> Option<FailReason> {
     }
 }
 
-/// Makes a conditional update. If its answer was lost, the SDK has tried again, and the condition fails on the very
-/// write that it guards: `ours` tells whether the row is as this update leaves it.
-async fn claim(
-    request: UpdateItemFluentBuilder,
-    ours: impl Fn(&DeliveryItem) -> bool,
-) -> Result<Claim, AwsError> {
-    let request =
-        request.return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+/// Makes a conditional update that sets `writer`. If its answer was lost, the SDK has tried again, and the condition
+/// fails on the very write that it guards: the item then names this writer. Nothing less tells them apart, since two
+/// copies of a task may run in one batch, at one time and with one deadline.
+async fn claim(request: UpdateItemFluentBuilder) -> Result<Claim, AwsError> {
+    let writer = writer()?;
+    let request = request
+        .expression_attribute_values(":writer", number(writer))
+        .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
     match request.send().await {
         Ok(_) => Ok(Claim::Won),
         Err(SdkError::ServiceError(error)) => match error.into_err() {
-            UpdateItemError::ConditionalCheckFailedException(kept) => Ok(won_before(kept.item, ours)),
+            UpdateItemError::ConditionalCheckFailedException(kept) => Ok(won_before(kept.item, writer)),
             other => Err(AwsError::call("dynamodb UpdateItem")(other)),
         },
         Err(error) => Err(AwsError::call("dynamodb UpdateItem")(error)),
     }
 }
 
-fn won_before(kept: Option<Item>, ours: impl Fn(&DeliveryItem) -> bool) -> Claim {
-    let kept = kept.and_then(|item| serde_dynamo::from_item(item).ok());
-    if kept.is_some_and(|kept| ours(&kept)) { Claim::Won } else { Claim::Lost }
+/// The name of one write, different from that of any other.
+fn writer() -> Result<u64, AwsError> {
+    let mut bytes = [0; 8];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| AwsError::Secret("made"))?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+fn won_before(kept: Option<Item>, writer: u64) -> Claim {
+    let kept = kept.and_then(|item| serde_dynamo::from_item::<_, DeliveryItem>(item).ok());
+    if kept.is_some_and(|kept| kept.writer == writer) { Claim::Won } else { Claim::Lost }
 }
 
 fn number(value: impl Into<u64>) -> AttributeValue {

@@ -1,7 +1,7 @@
 //! What AWS delivers twice, Carillon does once.
 
 use anyhow::Result;
-use carillon_local::{Moment, Proxy, event};
+use carillon_local::{Answer, Moment, Proxy, event};
 use carillon_tests::payloads::{queue_record, stream_record};
 use carillon_tests::{PATIENCE, Scene};
 use serde_json::{Value, json};
@@ -60,5 +60,33 @@ async fn the_same_queue_batch_twice() -> Result<()> {
         assert_eq!(answer["batchItemFailures"], json!([]));
     }
     assert_eq!(scene.receiver.received("/inbox").len(), 1);
+    scene.end().await
+}
+
+/// Two copies of a retry in one batch have one deadline, and maybe one millisecond: one of them makes the attempt.
+#[tokio::test]
+async fn the_same_retry_twice_in_one_batch() -> Result<()> {
+    let scene = Scene::set("retry-twice", &[("RetryScale", "0.5")]).await?;
+    let proxy = Proxy::start(scene.stack.endpoint()).await?;
+    proxy.stand_before(&scene.stack, "deliver").await?;
+    scene.subscribe("/inbox", &["consent:*"]).await?;
+    scene.receiver.answer("/inbox", [Answer::status(500), Answer::status(204)]);
+
+    let sent = proxy.trap(Moment::Before, "SendMessage", "");
+    scene.publish(&event("e-1", "consent:created", &json!({}))).await?;
+    let held = sent.sprung(PATIENCE).await?;
+    let retry: Value = serde_json::from_slice(&held.body)?;
+    drop(held);
+
+    let entry = retry["Entries"].get(0).unwrap_or(&retry);
+    let record = queue_record(&scene.stack, entry);
+    let mut copy = record.clone();
+    copy["messageId"] = json!("the-copy");
+    let answer = scene.stack.invoke("deliver", &json!({ "Records": [record, copy] })).await?;
+    assert_eq!(answer["batchItemFailures"], json!([]));
+    assert_eq!(scene.receiver.received("/inbox").len(), 2, "the first attempt and one retry");
+    scene.all_deliveries(1, "delivered").await?;
+    scene.quiet().await?;
+    assert_eq!(scene.receiver.received("/inbox").len(), 2);
     scene.end().await
 }
