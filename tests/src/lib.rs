@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use carillon_local::{
-    Carillon, LocalAws, Options, Received, Receiver, Stack, Subscription, Verdict, build_functions,
+    ALL_SCOPES, Carillon, Issuer, LocalAws, Options, Received, Receiver, Reply, Stack, Subscription, Verdict,
+    build_functions,
 };
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -33,6 +34,13 @@ const FAILURE_QUEUES: [&str; 3] = ["CrashedTasksQueueUrl", "DeadLetterQueueUrl",
 
 /// The workspace of every scenario: each has a deployment of its own.
 pub const WORKSPACE: &str = "acme";
+
+/// Whose subscriptions the scenarios make, unless they say otherwise.
+pub const SUBSCRIBER: &str = "tpp-1";
+
+/// Event types that the workspace has besides those of its kind: their data may be anything.
+const TYPES: [&str; 4] =
+    ["consent:created", "consent:revoked", "consent:payment:approved", "consent:payment:rejected"];
 
 /// The local AWS of this program. Its processes end with the program.
 pub async fn local_aws() -> Result<&'static LocalAws> {
@@ -65,14 +73,51 @@ impl Scene {
     pub async fn set(name: &str, parameters: &[(&str, &str)]) -> Result<Self> {
         let aws = local_aws().await?;
         let stack = aws.deploy(name, parameters)?;
-        let carillon = Carillon::new(stack.api_url());
-        carillon.create_workspace(WORKSPACE, "consent").await?;
-        Ok(Self { aws, stack, carillon, receiver: Receiver::start().await?, clean: false })
+        let carillon = stack.carillon().await?;
+        Self::with(aws, stack, carillon).await
+    }
+
+    /// Deploys with an issuer of the test's own, whose tokens are for this audience.
+    pub async fn set_behind(name: &str, issuer: &Issuer, audience: &str) -> Result<Self> {
+        let aws = local_aws().await?;
+        let stack = aws.deploy(name, &[("JwtIssuer", &issuer.url()), ("JwtAudience", audience)])?;
+        let token = issuer.token(&issuer.claims("lead", audience, &ALL_SCOPES.join(" ")))?;
+        let carillon = Carillon::new(stack.api_url()).with_token(token).with_client_id("lead");
+        Self::with(aws, stack, carillon).await
+    }
+
+    async fn with(aws: &'static LocalAws, stack: Stack, carillon: Carillon) -> Result<Self> {
+        carillon.own_workspace(WORKSPACE, "consent").await?;
+        let scene = Self { aws, stack, carillon, receiver: Receiver::start().await?, clean: false };
+        for name in TYPES {
+            scene.add_type(name).await?;
+        }
+        Ok(scene)
+    }
+
+    /// Adds an event type whose data may be anything.
+    pub async fn add_type(&self, name: &str) -> Result<()> {
+        let path = format!("/v1/workspaces/{WORKSPACE}/event-types/{name}");
+        let anything = json!({ "description": name, "schema": {}, "sample": {}, "validate": false });
+        self.carillon.put(&path, &anything).await?.expect_status(201)?;
+        Ok(())
     }
 
     /// Subscribes a path of the receiver, and has what comes there verified.
     pub async fn subscribe(&self, path: &str, types: &[&str]) -> Result<Subscription> {
         let subscription = self.carillon.subscribe(WORKSPACE, &self.receiver.url(path), types).await?;
+        self.receiver.trust(path, &subscription.secret);
+        Ok(subscription)
+    }
+
+    /// The same with more than types: whatever a subscription can say.
+    pub async fn subscribe_with(&self, path: &str, said: &Value) -> Result<Subscription> {
+        let mut body = said.clone();
+        body["endpoint"] = json!(self.receiver.url(path));
+        if body["subscriber"].is_null() {
+            body["subscriber"] = json!(SUBSCRIBER);
+        }
+        let subscription = self.carillon.subscribe_with(WORKSPACE, &body).await?;
         self.receiver.trust(path, &subscription.secret);
         Ok(subscription)
     }
@@ -85,7 +130,12 @@ impl Scene {
 
     /// Waits until so many requests came to a path, each of them rightly signed.
     pub async fn received(&self, path: &str, count: usize) -> Result<Vec<Received>> {
-        let received = self.receiver.wait_for(path, count, PATIENCE).await?;
+        self.received_behind(path, 0, count).await
+    }
+
+    /// The same behind the first `unsigned` ones, which are no deliveries.
+    pub async fn received_behind(&self, path: &str, unsigned: usize, count: usize) -> Result<Vec<Received>> {
+        let received = self.receiver.wait_for(path, unsigned + count, PATIENCE).await?.split_off(unsigned);
         for request in &received {
             if request.verdict != Verdict::Verified {
                 bail!("{path} received a request with its {}", request.verdict);
@@ -189,6 +239,24 @@ impl Drop for Scene {
             );
         }
     }
+}
+
+/// The problem that an answer with this status must be (RFC 9457).
+///
+/// # Panics
+///
+/// When it is none, or another one.
+#[must_use]
+pub fn problem(reply: &Reply, status: u16) -> Value {
+    let body = reply.json();
+    assert_eq!(reply.status, status, "{body}");
+    let content_type = reply.headers.get("content-type").and_then(|value| value.to_str().ok());
+    assert_eq!(content_type, Some("application/problem+json"), "{body}");
+    assert_eq!(body["status"], status, "{body}");
+    for member in ["type", "title", "instance"] {
+        assert!(body[member].is_string(), "{member} of {body}");
+    }
+    body
 }
 
 /// A clock that rings until this is dropped.

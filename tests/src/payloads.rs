@@ -49,8 +49,9 @@ pub fn queue_record(stack: &Stack, entry: &Value) -> Value {
     })
 }
 
-/// The sample invocations of `events/`: the function, the file's name, and what it is invoked with.
-pub fn samples() -> Result<Vec<(String, String, Value)>> {
+/// The sample invocations of `events/`: the function, the file's name, and what it is invoked with; those of the HTTP
+/// API with this token.
+pub fn samples(token: &str) -> Result<Vec<(String, String, Value)>> {
     let mut samples = Vec::new();
     for entry in fs::read_dir(root().join("events"))? {
         let file = entry?.file_name().to_string_lossy().into_owned();
@@ -58,7 +59,10 @@ pub fn samples() -> Result<Vec<(String, String, Value)>> {
             continue;
         };
         let function = name.split('-').next().unwrap_or_default().to_owned();
-        let payload = serde_json::from_slice(&fs::read(root().join("events").join(&file))?)?;
+        let mut payload: Value = serde_json::from_slice(&fs::read(root().join("events").join(&file))?)?;
+        if let Some(authorization) = payload.pointer_mut("/headers/authorization") {
+            *authorization = json!(format!("Bearer {token}"));
+        }
         samples.push((function, file, payload));
     }
     samples.sort_by(|one, other| one.1.cmp(&other.1));

@@ -70,9 +70,9 @@ fn dependencies_point_one_way() -> Result<()> {
 fn layer(package: &str) -> Result<u8> {
     Ok(match package {
         "carillon-core" => 0,
-        "carillon-aws" | "carillon-sender" => 1,
-        "carillon-http" => 2,
-        "api" | "publish" | "fanout" | "deliver" | "clock" => 3,
+        "carillon-aws" | "carillon-schema" | "carillon-sender" => 1,
+        "carillon-catalogue" | "carillon-filter" | "carillon-http" => 2,
+        "api" | "publish" | "fanout" | "deliver" | "clock" | "redrive" => 3,
         // What deploys never depends on what only runs on a developer's machine.
         "carillon-local" => 4,
         "carillon-tests" | "xtask" => 5,

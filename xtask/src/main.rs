@@ -5,11 +5,13 @@
 mod heavy;
 mod lint;
 mod test;
+mod token;
 mod up;
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
+use carillon_local::ALL_SCOPES;
 
 const HELP: &str = "\
 Carillon's commands. All of them need Rust, a C compiler and Python 3.10 or newer with venv, and nothing else.
@@ -21,11 +23,21 @@ Carillon's commands. All of them need Rust, a C compiler and Python 3.10 or newe
         --fast-retries    an hour of the retry schedule passes in a second; adds a receiver that always fails,
                           so that its deliveries end as dead letters that can be replayed
 
+  cargo xtask token [--scope SCOPE]... [--client NAME]
+      Prints a token for the API that `cargo xtask up` runs, good for an hour.
+        --scope SCOPE     carillon/admin, carillon/publish, carillon/subscribe or carillon/read; may be repeated.
+                          Without it the token has all that the client can ask for
+        --client NAME     for a client of this name, which is made if there is none; it is given no role in any
+                          workspace. Without it the client is the owner of the demo workspace
+
   cargo xtask test
       Unit tests, property tests, the local AWS's own tests, and the end-to-end tests on a local AWS.
 
   cargo xtask lint
       Format, clippy, dependencies and their licences, the architecture, the template.
+
+  cargo xtask openapi
+      Writes infra/openapi.json anew from the code.
 
   cargo xtask prove NAME
       Shows one claim on a local AWS, at full size. It takes minutes.
@@ -60,8 +72,10 @@ async fn command(arguments: &[&str]) -> Result<()> {
             Ok(())
         }
         ["up", options @ ..] => up::up(up_options(options)?).await,
+        ["token", options @ ..] => token::token(token_options(options)?).await,
         ["test"] => test::test(),
         ["lint"] => lint::lint(),
+        ["openapi"] => test::write_openapi(),
         ["prove", name] => heavy::prove(name),
         ["bench", name] => heavy::bench(name, false),
         ["bench", name, "--release"] => heavy::bench(name, true),
@@ -87,6 +101,29 @@ fn up_options(mut arguments: &[&str]) -> Result<up::Options> {
     }
 }
 
+fn token_options<'a>(mut arguments: &[&'a str]) -> Result<token::Options<'a>> {
+    let mut options = token::Options::default();
+    loop {
+        match arguments {
+            [] => return Ok(options),
+            ["--scope", scope, rest @ ..] => {
+                ensure!(
+                    ALL_SCOPES.contains(scope),
+                    "`{scope}` is no scope; there are {}",
+                    ALL_SCOPES.join(", ")
+                );
+                options.scopes.push(scope);
+                arguments = rest;
+            }
+            ["--client", name, rest @ ..] => {
+                options.client = Some(name);
+                arguments = rest;
+            }
+            [other, ..] => bail!("`token` takes no `{other}`; `cargo xtask help` says what it takes"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,5 +136,17 @@ mod tests {
         assert!(up_options(&["--port", "many"]).is_err());
         assert!(up_options(&["--port"]).is_err());
         assert!(up_options(&["--slowly"]).is_err());
+    }
+
+    #[test]
+    fn options_of_token() {
+        assert_eq!(token_options(&[]).unwrap(), token::Options::default());
+        let all = ["--scope", "carillon/read", "--client", "portal", "--scope", "carillon/publish"];
+        let options =
+            token::Options { scopes: vec!["carillon/read", "carillon/publish"], client: Some("portal") };
+        assert_eq!(token_options(&all).unwrap(), options);
+        for wrong in [&["--scope"][..], &["--scope", "read"], &["--client"], &["read"]] {
+            assert!(token_options(wrong).is_err(), "{wrong:?}");
+        }
     }
 }

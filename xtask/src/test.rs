@@ -23,3 +23,8 @@ pub(crate) fn test() -> Result<()> {
     println!("\nAll passed in {:.1} minutes.", began.elapsed().as_secs_f64() / 60.0);
     Ok(())
 }
+
+/// Has the test that holds the API's document fast write it instead.
+pub(crate) fn write_openapi() -> Result<()> {
+    run(cargo().args(["test", "--workspace", "--test", "openapi"]).env("CARILLON_WRITE_OPENAPI", "1"))
+}

@@ -7,12 +7,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use carillon_local::{
-    Answer, Carillon, LocalAws, Received, Receiver, Stack, Toolbox, Verdict, build_functions, root,
+    ALL_SCOPES, Answer, Carillon, Credentials, LocalAws, Received, Receiver, Stack, Toolbox, Verdict,
+    build_functions, profile_dir, root,
 };
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 
 const WORKSPACE: &str = "demo";
+
+/// The client that owns the workspace, by its name.
+pub(crate) const CLIENT: &str = "up";
 
 /// Where a receiver that works listens, and one that always fails.
 const INBOX: &str = "/inbox";
@@ -43,6 +47,11 @@ pub(crate) async fn up(options: Options) -> Result<()> {
     }
 }
 
+/// Where `up` writes down what it runs, while it does.
+pub(crate) fn place() -> Result<PathBuf> {
+    Ok(profile_dir()?.with_file_name("local-aws").join("up.json"))
+}
+
 async fn run(options: Options) -> Result<()> {
     let began = Instant::now();
     prepare().await?;
@@ -54,10 +63,14 @@ async fn run(options: Options) -> Result<()> {
     let parameters: &[_] = if options.fast_retries { &[("RetryScale", FAST_RETRY_SCALE)] } else { &[] };
     let stack = aws.deploy("carillon", parameters)?;
     println!("Deployed in {:.1} s.\n", local_aws_began.elapsed().as_secs_f64());
+    let _note = Note::write(&stack)?;
 
     let receiver = Receiver::start().await?;
-    let carillon = Carillon::new(stack.api_url());
-    carillon.create_workspace(WORKSPACE, "consent").await?;
+    let client = stack.client(CLIENT, &ALL_SCOPES).await?;
+    let token = stack.token(&client).await?;
+    let carillon = Carillon::new(stack.api_url()).with_token(token).with_client_id(&client.client_id);
+    carillon.own_workspace(WORKSPACE, "consent").await?;
+    println!("Made the client {CLIENT} ({}), the owner of the workspace {WORKSPACE}.", client.client_id);
     subscribe(&carillon, &receiver, INBOX).await?;
     if options.fast_retries {
         receiver.answer(FAILING, [Answer::status(500)]);
@@ -73,9 +86,29 @@ async fn run(options: Options) -> Result<()> {
     let verified = printed.until_each_verified(samples.len()).await;
     verified.with_context(|| format!("the local AWS said:\n{}", aws.log_tail()))?;
     println!("\nUp after {:.0} s in all.\n", began.elapsed().as_secs_f64());
-    print_guide(&aws, &stack, &receiver, options)?;
+    print_guide(&aws, &stack, &client, &receiver, options)?;
 
     printed.forever().await
+}
+
+/// Tells other programs where the stack is, for as long as it lasts.
+struct Note {
+    place: PathBuf,
+}
+
+impl Note {
+    fn write(stack: &Stack) -> Result<Self> {
+        let note = Self { place: place()? };
+        stack.save(&note.place)?;
+        Ok(note)
+    }
+}
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        // When it cannot be removed, `token` finds nobody there.
+        let _ = fs::remove_file(&self.place);
+    }
 }
 
 /// Makes the Python environment while cargo builds: one waits for the network, the other for the processor.
@@ -191,7 +224,13 @@ fn described(event: &Value) -> String {
     format!("{} {}", text("type"), text("id"))
 }
 
-fn print_guide(aws: &LocalAws, stack: &Stack, receiver: &Receiver, options: Options) -> Result<()> {
+fn print_guide(
+    aws: &LocalAws,
+    stack: &Stack,
+    client: &Credentials,
+    receiver: &Receiver,
+    options: Options,
+) -> Result<()> {
     let api = stack.api_url();
     let endpoint = aws.endpoint();
     let cli = Toolbox::local_aws()?.program("aws");
@@ -203,10 +242,15 @@ Receiver   {inbox}
 
 Paste these into another terminal.
 
+# A token, good for an hour. With fewer scopes: `cargo xtask token --scope carillon/read`
+token=$(curl -sS '{token_url}' --user '{client_id}:{client_secret}' \\
+  -d grant_type=client_credentials | sed -E 's/.*\"access_token\": *\"([^\"]*)\".*/\\1/')
+
 # The API, and an event of your own
 api='{api}'
-curl -sS \"$api/v1/workspaces/{WORKSPACE}/subscriptions\"; echo
-curl -sS \"$api/v1/workspaces/{WORKSPACE}/events\" -H 'content-type: application/cloudevents+json' -d '{{
+curl -sS \"$api/v1/workspaces/{WORKSPACE}/subscriptions\" -H \"authorization: Bearer $token\"; echo
+curl -sS \"$api/v1/workspaces/{WORKSPACE}/events\" -H \"authorization: Bearer $token\" \\
+  -H 'content-type: application/cloudevents+json' -d '{{
   \"specversion\": \"1.0\", \"id\": \"'\"$(date +%s%N)\"'\", \"source\": \"urn:example:bank\",
   \"type\": \"consent:approved\", \"data\": {{\"consentId\": \"urn:bank:C1\"}}}}'; echo
 
@@ -216,6 +260,9 @@ aws() {{ '{cli}' --endpoint-url {endpoint} \"$@\"; }}
 aws dynamodb scan --table-name {deliveries} --query 'Items[].[pk.S, sk.S, status.S]' --output text
 aws logs filter-log-events --log-group-name {logs} --query 'events[].message' --output text | tail",
         inbox = receiver.url(INBOX),
+        token_url = stack.output("TokenUrl"),
+        client_id = client.client_id,
+        client_secret = client.client_secret,
         cli = cli.display(),
         deliveries = stack.output("DeliveriesTable"),
         logs = format_args!("/aws/lambda/{}", stack.output("DeliverFunctionName")),

@@ -8,17 +8,20 @@ use std::time::Duration;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
-use carillon_core::event::{AcceptedEvent, Event};
+use carillon_core::event::{AcceptedEvent, Audience, Event};
 use carillon_core::id::{EventKey, WorkspaceId};
 use carillon_core::pattern::EventType;
 use carillon_core::time::UnixMillis;
+use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 
 use crate::SHARDS;
-use crate::batch_read::Key;
+use crate::batch_read::{Item, Key, batch_read};
 use crate::error::AwsError;
 
 const TABLE: &str = "events";
+const INDEX: &str = "by_hour";
+const HOUR_SECS: u64 = 3600;
 
 /// The version of every item's shape that this release writes.
 const VERSION: u32 = 1;
@@ -101,20 +104,79 @@ impl EventTable {
             request.consistent_read(true).send().await.map_err(AwsError::call("dynamodb GetItem"))?;
         answer.item.map(read_event).transpose()
     }
+
+    /// The latest events of a workspace, the newest first, of those that `wanted` accepts: `limit` of them, or what the
+    /// last `hours` hours have.
+    pub async fn recent(
+        &self,
+        workspace: &WorkspaceId,
+        now: UnixMillis,
+        hours: u64,
+        limit: usize,
+        wanted: impl Fn(&AcceptedEvent) -> bool,
+    ) -> Result<Vec<AcceptedEvent>, AwsError> {
+        let mut found = Vec::new();
+        let this_hour = now.as_secs() / HOUR_SECS;
+        for hour in (this_hour.saturating_sub(hours.saturating_sub(1))..=this_hour).rev() {
+            let shards = (0..SHARDS).map(|shard| self.latest_keys(workspace, hour, shard, limit));
+            let mut keys: Vec<_> = try_join_all(shards).await?.into_iter().flatten().collect();
+            keys.sort_unstable_by(|(a, _), (b, _)| b.cmp(a));
+            // No more is read at once than is asked for: events can be large.
+            for some in keys.chunks(limit) {
+                found.extend(self.read_kept(some, now).await?.into_iter().filter(|event| wanted(event)));
+                if found.len() >= limit {
+                    found.truncate(limit);
+                    return Ok(found);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The events of these keys that are not past their time to live, in the order of the keys.
+    async fn read_kept(
+        &self,
+        keys: &[(String, Key)],
+        now: UnixMillis,
+    ) -> Result<Vec<AcceptedEvent>, AwsError> {
+        let mut items = batch_read(&self.client, keys.iter().map(|(_, key)| key.clone())).await?;
+        let mut events = Vec::with_capacity(items.len());
+        for item in keys.iter().filter_map(|(_, key)| items.remove(key)) {
+            let item: EventItem = serde_dynamo::from_item(item).map_err(AwsError::item(TABLE))?;
+            if item.expires_at > now.as_secs() {
+                events.push(item.event()?);
+            }
+        }
+        Ok(events)
+    }
+
+    /// The keys of the latest events of an hour and shard, each behind its time.
+    async fn latest_keys(
+        &self,
+        workspace: &WorkspaceId,
+        hour: u64,
+        shard: u8,
+        limit: usize,
+    ) -> Result<Vec<(String, Key)>, AwsError> {
+        let query = self.client.query().table_name(&self.table).index_name(INDEX);
+        let query = query
+            .key_condition_expression("hour_pk = :pk")
+            .expression_attribute_values(":pk", AttributeValue::S(hour_pk(workspace, hour, shard)))
+            .scan_index_forward(false)
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX));
+        let items = query.send().await.map_err(AwsError::call("dynamodb Query"))?.items.unwrap_or_default();
+        let key = |item: Item| {
+            let text = |name| item.get(name).and_then(|value| value.as_s().ok()).cloned();
+            Some((text("hour_sk")?, Key { table: self.table.clone(), pk: text("pk")?, sk: None }))
+        };
+        Ok(items.into_iter().filter_map(key).collect())
+    }
 }
 
 /// Reads an event's item, from the table or from a record of its stream.
 pub fn read_event(item: impl Into<serde_dynamo::Item>) -> Result<AcceptedEvent, AwsError> {
     let item: EventItem = serde_dynamo::from_item(item).map_err(AwsError::item(TABLE))?;
-    if item.v != VERSION {
-        return Err(AwsError::Item { table: TABLE, detail: format!("it has version {}", item.v) });
-    }
-    Ok(AcceptedEvent {
-        key: item.pk,
-        event_type: item.r#type,
-        accepted_at: item.accepted_at,
-        json: item.event,
-    })
+    item.event()
 }
 
 #[derive(Serialize, Deserialize)]
@@ -125,6 +187,8 @@ struct EventItem {
     accepted_at: UnixMillis,
     #[serde(with = "serde_bytes")]
     content: Vec<u8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    audience: Option<Audience>,
     event: String,
     hour_pk: String,
     hour_sk: String,
@@ -132,20 +196,37 @@ struct EventItem {
 }
 
 impl EventItem {
+    fn event(self) -> Result<AcceptedEvent, AwsError> {
+        if self.v != VERSION {
+            return Err(AwsError::Item { table: TABLE, detail: format!("it has version {}", self.v) });
+        }
+        Ok(AcceptedEvent {
+            key: self.pk,
+            event_type: self.r#type,
+            accepted_at: self.accepted_at,
+            audience: self.audience,
+            json: self.event,
+        })
+    }
+
     fn of(event: AcceptedEvent, content: Vec<u8>, expires_at: UnixMillis) -> Self {
-        const HOUR_SECS: u64 = 3600;
         let hour = event.accepted_at.as_secs() / HOUR_SECS;
         let shard = event.key.digest.shard(SHARDS);
         Self {
-            hour_pk: format!("{}#{hour}#{shard}", event.key.workspace),
+            hour_pk: hour_pk(&event.key.workspace, hour, shard),
             hour_sk: event.accepted_at.sortable(),
             pk: event.key,
             v: VERSION,
             r#type: event.event_type,
             accepted_at: event.accepted_at,
             content,
+            audience: event.audience,
             event: event.json,
             expires_at: expires_at.as_secs(),
         }
     }
+}
+
+fn hour_pk(workspace: &WorkspaceId, hour: u64, shard: u8) -> String {
+    format!("{workspace}#{hour}#{shard}")
 }

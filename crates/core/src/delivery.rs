@@ -144,12 +144,10 @@ impl Row {
     }
 
     /// The letter that a task must see to which made this attempt, if the delivery failed by it.
-    fn letter(&self, (round, attempt): (u32, u32), fail_reason: Option<FailReason>) -> Admission {
-        match fail_reason {
-            Some(reason)
-                if self.status == Status::Failed && (self.round, self.attempt) == (round, attempt) =>
-            {
-                Admission::Letter { round, reason }
+    fn letter(&self, made: (u32, u32), fail_reason: Option<FailReason>) -> Admission {
+        match fail_reason.filter(|reason| reason.leaves_letter()) {
+            Some(reason) if self.status == Status::Failed && (self.round, self.attempt) == made => {
+                Admission::Letter { round: self.round, reason }
             }
             _ => Admission::Drop,
         }
@@ -170,6 +168,19 @@ pub enum FailReason {
     Exhausted,
     /// The receiver answered that it will not take it.
     Refused,
+    /// Its subscription was disabled, or not confirmed, when it was due: there is no dead letter of it.
+    Disabled,
+}
+
+impl FailReason {
+    /// Whether a dead letter tells of it.
+    #[must_use]
+    pub fn leaves_letter(self) -> bool {
+        match self {
+            Self::Exhausted | Self::Refused => true,
+            Self::Disabled => false,
+        }
+    }
 }
 
 /// What follows an attempt.
@@ -292,6 +303,23 @@ mod tests {
             let reason =
                 row.as_ref().filter(|row| row.status == Status::Failed).map(|_| FailReason::Exhausted);
             assert_eq!(admit(ask, row.as_ref(), reason, UnixMillis(now)), admission, "{ask:?} {row:?}");
+        }
+    }
+
+    #[test]
+    fn what_failed_as_its_subscription_was_disabled_leaves_no_letter() {
+        let disabled = |round, attempt| Some(row(round, attempt, Status::Failed));
+        for (ask, row, admission) in [
+            // Before the first attempt, before a later one, before the first one of a replay.
+            (Ask::Attempt { round: 1, attempt: 1 }, disabled(1, 0), Admission::Drop),
+            (Ask::Attempt { round: 1, attempt: 3 }, disabled(1, 2), Admission::Drop),
+            (Ask::Attempt { round: 1, attempt: 2 }, disabled(1, 2), Admission::Drop),
+            (Ask::NewRound { after: 1 }, disabled(2, 0), Admission::Drop),
+            // A redelivery, once it is enabled again.
+            (Ask::NewRound { after: 2 }, disabled(2, 0), Admission::NewRound),
+        ] {
+            let reason = Some(FailReason::Disabled);
+            assert_eq!(admit(ask, row.as_ref(), reason, UnixMillis(0)), admission, "{ask:?} {row:?}");
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
 use crate::address::Reach;
@@ -11,7 +12,8 @@ use crate::address::Reach;
 pub const ENDPOINT_BYTES_MAX: usize = 2048;
 
 /// A URL that was checked against [`EndpointRules`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Endpoint(Url);
 
 /// What the deployment allows of endpoints.
@@ -41,6 +43,9 @@ pub enum EndpointError {
     /// A part after `#`, which is never sent.
     #[error("must not contain a fragment")]
     Fragment,
+    /// Port 0, at which nobody listens.
+    #[error("must not name port 0")]
+    Port,
     /// No host.
     #[error("must name a host")]
     Host,
@@ -65,6 +70,9 @@ impl EndpointRules {
         }
         if url.fragment().is_some() {
             return Err(EndpointError::Fragment);
+        }
+        if url.port() == Some(0) {
+            return Err(EndpointError::Port);
         }
         match url.host() {
             None | Some(Host::Domain("")) => Err(EndpointError::Host),
@@ -92,6 +100,21 @@ impl Endpoint {
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
         self.0.host().as_ref().and_then(address_of)
+    }
+}
+
+/// As it was stored; see [`Endpoint::stored`].
+impl TryFrom<String> for Endpoint {
+    type Error = EndpointError;
+
+    fn try_from(text: String) -> Result<Self, EndpointError> {
+        Self::stored(&text)
+    }
+}
+
+impl From<Endpoint> for String {
+    fn from(endpoint: Endpoint) -> Self {
+        endpoint.0.into()
     }
 }
 

@@ -4,8 +4,8 @@
 //! the order of members inside `data` stay as submitted, since `data` is never taken apart.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
 use base64::Engine as _;
@@ -14,7 +14,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use crate::id::{EventDigest, EventKey, WorkspaceId};
+use crate::id::{EventDigest, EventKey, SubscriberId, WorkspaceId};
 use crate::invalid::{Findings, Invalid};
 use crate::pattern::EventType;
 use crate::time::UnixMillis;
@@ -31,6 +31,10 @@ pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The longest value of an attribute, in bytes: far above what identifiers need, far below what an item holds.
 pub const ATTRIBUTE_BYTES_MAX: usize = 2048;
 
+/// The longest name of an attribute, in bytes: each becomes a header where events are delivered in binary mode.
+/// CloudEvents 1.0 wants no more than 20.
+pub const NAME_BYTES_MAX: usize = 64;
+
 /// The most extension attributes of an event.
 pub const EXTENSIONS_MAX: usize = 40;
 
@@ -40,9 +44,17 @@ pub struct Event {
     source: String,
     id: String,
     kind: EventType,
+    audience: Option<Audience>,
     json: String,
     content: [u8; 32],
 }
+
+/// The subscribers that an event is for: no others' subscriptions can match it.
+pub type Audience = BTreeSet<SubscriberId>;
+
+/// The extension attribute that names an event's audience: subscriber ids between commas or spaces. It is no part of
+/// what is delivered, since no subscriber must learn of the others.
+pub const AUDIENCE: &str = "audience";
 
 /// Why an event is not accepted as it stands.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,7 +79,9 @@ pub struct AcceptedEvent {
     pub event_type: EventType,
     /// When the first put of it succeeded, by the clock of the function that made it.
     pub accepted_at: UnixMillis,
-    /// The event in structured mode: the body of its deliveries.
+    /// Whom it is for; everybody if absent.
+    pub audience: Option<Audience>,
+    /// The event in structured mode, without its audience: the body of its deliveries.
     pub json: String,
 }
 
@@ -101,7 +115,7 @@ impl Event {
                 },
             }
         }
-        Self::checked(&attributes, &data, findings, pointer)
+        Self::checked(attributes, &data, findings, pointer)
     }
 
     /// From a request in binary mode: its `ce-` headers (names in lower case, without the prefix), its `Content-Type`
@@ -147,11 +161,11 @@ impl Event {
         } else {
             Data::Base64(BASE64_STANDARD.encode(body))
         };
-        Self::checked(&attributes, &data, findings, header)
+        Self::checked(attributes, &data, findings, header)
     }
 
     fn checked(
-        attributes: &BTreeMap<String, Attribute>,
+        mut attributes: BTreeMap<String, Attribute>,
         data: &Data,
         mut findings: Findings,
         pointer: impl Fn(&str) -> String,
@@ -162,7 +176,7 @@ impl Event {
                 findings.add(pointer(required), "is required");
             }
         }
-        for (name, attribute) in attributes {
+        for (name, attribute) in &attributes {
             match check_attribute(name, attribute) {
                 Ok(None) => {}
                 Ok(Some(parsed)) => event_type = Some(parsed),
@@ -178,12 +192,20 @@ impl Event {
         else {
             return Err(Invalid::field("", "must be a CloudEvent").into());
         };
-        let json = structured(attributes, data);
+        let (source, id) = (source.clone(), id.clone());
+        let mut json = structured(&attributes, data);
         if json.len() > EVENT_BYTES_MAX {
             return Err(Rejected::TooLarge { bytes: json.len() });
         }
         let content = Sha256::digest(json.as_bytes()).into();
-        Ok(Self { source: source.clone(), id: id.clone(), kind: event_type, json, content })
+        let audience = match attributes.remove(AUDIENCE) {
+            Some(Attribute::Text(text)) => audience(&text),
+            _ => None,
+        };
+        if audience.is_some() {
+            json = structured(&attributes, data);
+        }
+        Ok(Self { source, id, kind: event_type, audience, json, content })
     }
 
     /// The `source` attribute.
@@ -204,6 +226,18 @@ impl Event {
         &self.kind
     }
 
+    /// Whom it is for; everybody if absent.
+    #[must_use]
+    pub fn audience(&self) -> Option<&Audience> {
+        self.audience.as_ref()
+    }
+
+    /// The event in structured mode, as it is delivered.
+    #[must_use]
+    pub fn json(&self) -> &str {
+        &self.json
+    }
+
     /// A SHA-256 over attributes and data as submitted, whatever the mode: tells a repeated submission from another
     /// event under the same identity.
     #[must_use]
@@ -215,7 +249,7 @@ impl Event {
     #[must_use]
     pub fn accepted(self, workspace: WorkspaceId, accepted_at: UnixMillis) -> AcceptedEvent {
         let key = EventKey { workspace, digest: EventDigest::of(&self.source, &self.id) };
-        AcceptedEvent { key, event_type: self.kind, accepted_at, json: self.json }
+        AcceptedEvent { key, event_type: self.kind, accepted_at, audience: self.audience, json: self.json }
     }
 }
 
@@ -239,14 +273,18 @@ const CORE_ATTRIBUTES: [&str; 8] =
 
 /// What is wrong with an attribute (CloudEvents 1.0, "Context Attributes"); the parsed `type` if it is that.
 fn check_attribute(name: &str, attribute: &Attribute) -> Result<Option<EventType>, String> {
-    if !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) || name.is_empty() {
-        return Err("is no attribute's name: those consist of `a` to `z` and digits".to_owned());
+    if !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+        || !(1..=NAME_BYTES_MAX).contains(&name.len())
+    {
+        return Err(format!(
+            "is no attribute's name: those have 1 to {NAME_BYTES_MAX} of `a` to `z` and digits"
+        ));
     }
     if name == "data" {
         return Err("is no attribute: data is the body".to_owned());
     }
     let Attribute::Text(text) = attribute else {
-        let wrong = CORE_ATTRIBUTES.contains(&name);
+        let wrong = CORE_ATTRIBUTES.contains(&name) || name == AUDIENCE;
         return if wrong { Err("must be a string".to_owned()) } else { Ok(None) };
     };
     if text.len() > ATTRIBUTE_BYTES_MAX {
@@ -265,11 +303,20 @@ fn check_attribute(name: &str, attribute: &Attribute) -> Result<Option<EventType
         "time" if !is_rfc3339(text) => {
             Err("must be a time with its offset (RFC 3339), such as 2026-11-22T09:30:00Z".to_owned())
         }
+        AUDIENCE if audience(text).is_none() => {
+            Err("must name at least one subscriber, their ids between commas or spaces".to_owned())
+        }
         "datacontenttype" if !text.split(';').next().is_some_and(is_media_type) => {
             Err("must be a media type (RFC 2046), such as application/json".to_owned())
         }
         _ => Ok(None),
     }
+}
+
+/// `None` if a part is no subscriber's id, or there is none.
+fn audience(text: &str) -> Option<Audience> {
+    let ids = text.split([',', ' ']).filter(|id| !id.is_empty()).map(str::parse);
+    ids.collect::<Result<Audience, _>>().ok().filter(|audience| !audience.is_empty())
 }
 
 /// White space and the characters that RFC 3986 leaves out have no place in a reference; the rest is taken as it is.
@@ -315,7 +362,7 @@ fn is_media_type(text: &str) -> bool {
 }
 
 /// `application/json`, `text/json` or a type with the suffix `+json` (CloudEvents JSON format, section 3.1).
-fn is_json(content_type: &str) -> bool {
+pub fn is_json(content_type: &str) -> bool {
     let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     media_type.split_once('/').is_some_and(|(_, subtype)| subtype == "json" || subtype.ends_with("+json"))
 }

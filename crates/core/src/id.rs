@@ -90,7 +90,22 @@ prefixed!(
     "delivery id"
 );
 
+prefixed!(
+    /// A job: `job_` and a UUIDv7.
+    JobId,
+    "job_",
+    "job id"
+);
+
 impl SubscriptionId {
+    /// Made `now`, told from others of the same moment by ten random bytes.
+    #[must_use]
+    pub fn new(now: UnixMillis, random: [u8; 10]) -> Self {
+        Self(uuid_v7(now, random).into_bytes())
+    }
+}
+
+impl JobId {
     /// Made `now`, told from others of the same moment by ten random bytes.
     #[must_use]
     pub fn new(now: UnixMillis, random: [u8; 10]) -> Self {
@@ -150,6 +165,61 @@ impl FromStr for WorkspaceId {
 }
 
 as_text!(WorkspaceId);
+
+/// A name that others gave: its characters are bounded so that it can stand in URLs, keys and headers as it is.
+macro_rules! given {
+    ($(#[$doc:meta])* $name:ident, $chars_max:literal, $others:literal, $kind:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(String);
+
+        impl $name {
+            /// The most characters that it has.
+            pub const CHARS_MAX: usize = $chars_max;
+
+            /// The id as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NotAnId;
+
+            fn from_str(text: &str) -> Result<Self, NotAnId> {
+                let allowed = |byte: u8| byte.is_ascii_alphanumeric() || $others.contains(&byte);
+                let fits = (1..=Self::CHARS_MAX).contains(&text.len()) && text.bytes().all(allowed);
+                if fits { Ok(Self(text.to_owned())) } else { Err(NotAnId { kind: $kind }) }
+            }
+        }
+
+        as_text!($name);
+    };
+}
+
+given!(
+    /// A third party's application or authorization server, as the platform names it: 1 to 64 of letters, digits and
+    /// `. _ : ~ -`.
+    SubscriberId,
+    64,
+    b"._:~-",
+    "subscriber id"
+);
+
+given!(
+    /// An API client, as the issuer of its tokens names it: 1 to 128 of letters, digits and `. _ : ~ - @ | + =`.
+    ClientId,
+    128,
+    b"._:~-@|+=",
+    "client id"
+);
 
 /// A digest of an event's `source` and `id`: its identity within a workspace in 160 bits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -266,6 +336,19 @@ mod tests {
         for text in ["", "-a", "_a", "A", "a/b", "a#b", "ä", "a b", &"a".repeat(64)] {
             assert!(text.parse::<WorkspaceId>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn names_that_others_gave_are_safe_in_urls_and_keys() {
+        for text in ["tpp-1", "3f0c1b52-8a8e-4b43-9a53-95fbbd5d5e7e", "urn:org:1~a", "A.b_c"] {
+            assert!(text.parse::<SubscriberId>().is_ok(), "{text}");
+            assert!(text.parse::<ClientId>().is_ok(), "{text}");
+        }
+        for text in ["", "a b", "a/b", "a#b", "a%b", "a,b", "ä", "a?b", &"a".repeat(129)] {
+            assert!(text.parse::<SubscriberId>().is_err(), "{text}");
+            assert!(text.parse::<ClientId>().is_err(), "{text}");
+        }
+        assert!("auth0|5f7c@clients".parse::<ClientId>().is_ok());
     }
 
     #[test]

@@ -5,17 +5,21 @@
 //!
 //! The way of an event through these modules: [`event`] parses and checks it, [`pattern`] and [`matching`] find the
 //! subscriptions that asked for it, [`task`] is what travels through the queues, [`delivery`] decides what a task may
-//! do and what follows an attempt, [`outcome`] and [`retry`] feed that decision, [`signature`] signs what is posted.
+//! do and what follows an attempt, [`outcome`] and [`retry`] feed that decision, [`payload`] makes what is posted and
+//! [`signature`] signs it. [`access`], [`workspace`] and [`subscription`] are what people set up.
 
+pub mod access;
 pub mod address;
 pub mod delivery;
 pub mod endpoint;
 pub mod event;
 pub mod id;
 pub mod invalid;
+pub mod job;
 pub mod matching;
 pub mod outcome;
 pub mod pattern;
+pub mod payload;
 pub mod retry;
 pub mod signature;
 pub mod subscription;

@@ -1,10 +1,10 @@
 //! Whom an event concerns.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::event::AcceptedEvent;
-use crate::id::SubscriptionId;
+use crate::id::{SubscriberId, SubscriptionId};
 use crate::time::UnixMillis;
 
 /// How far the clocks of two functions may lie apart. A subscription whose creation was answered before an event was
@@ -23,6 +23,10 @@ pub const PART_SIZE: usize = 100;
 pub struct MatchRow {
     /// Whose row it is.
     pub subscription: SubscriptionId,
+    /// Whose subscription it is: an event with an audience is for those alone that it names.
+    pub subscriber: SubscriberId,
+    /// Whether a filter has the last word.
+    pub filtered: bool,
     /// Events that were accepted before it are none of its concern.
     pub created_at: UnixMillis,
 }
@@ -45,16 +49,19 @@ pub enum Expansion {
     Ranges(Vec<Range>),
 }
 
-/// The subscriptions in `range` that get the event, each once, in the order of their ids. `rows` are those of every
-/// pattern that matches the event's type.
+/// The subscriptions in `range` that get the event, each once, in the order of their ids, with whether that is up to
+/// their filters. `rows` are those of every pattern that matches the event's type.
 pub fn matches<'a>(
     event: &AcceptedEvent,
     rows: impl IntoIterator<Item = &'a MatchRow>,
     range: Range,
-) -> BTreeSet<SubscriptionId> {
+) -> BTreeMap<SubscriptionId, bool> {
+    let addressed =
+        |row: &MatchRow| event.audience.as_ref().is_none_or(|audience| audience.contains(&row.subscriber));
     rows.into_iter()
         .filter(|row| range.contains(row.subscription) && row.created_at <= event.accepted_at + CLOCK_SKEW)
-        .map(|row| row.subscription)
+        .filter(|row| addressed(row))
+        .map(|row| (row.subscription, row.filtered))
         .collect()
 }
 
@@ -92,13 +99,29 @@ mod tests {
     fn row(id: u64, created_at: u64) -> MatchRow {
         MatchRow {
             subscription: SubscriptionId::new(UnixMillis(id), [0; 10]),
+            subscriber: format!("tpp-{}", id % 3).parse().unwrap(),
+            filtered: false,
             created_at: UnixMillis(created_at),
         }
+    }
+
+    fn ids(rows: &[MatchRow], range: Range) -> BTreeSet<SubscriptionId> {
+        matches(&event(0), rows, range).into_keys().collect()
     }
 
     #[test]
     fn a_subscription_of_several_matching_patterns_gets_an_event_once() {
         assert_eq!(matches(&event(9), &[row(1, 0), row(2, 0), row(1, 0)], Range::default()).len(), 2);
+    }
+
+    #[test]
+    fn an_event_with_an_audience_is_for_nobody_else() {
+        let rows: Vec<_> = (0..9).map(|id| row(id, 0)).collect();
+        let json = r#"{"specversion":"1.0","id":"1","source":"/s","type":"t","audience":"tpp-1, tpp-7"}"#;
+        let event = Event::from_structured(json).unwrap().accepted("acme".parse().unwrap(), UnixMillis(0));
+        let matching: Vec<_> = matches(&event, &rows, Range::default()).into_keys().collect();
+        assert_eq!(matching, [1, 4, 7].map(|id| row(id, 0).subscription));
+        assert!(!event.json.contains("tpp"), "no subscriber learns of the others");
     }
 
     #[test]
@@ -117,12 +140,12 @@ mod tests {
         ) {
             let rows: Vec<_> = (0..at_split).map(|id| row(id * 3 / 2, 0)).collect();
             let within = Range { after: None, up_to: Some(row(3900, 0).subscription) };
-            let Expansion::Ranges(ranges) = expand(matches(&event(0), &rows, within), within) else {
+            let Expansion::Ranges(ranges) = expand(ids(&rows, within), within) else {
                 return Err(TestCaseError::fail("more than one step can do"));
             };
             let now: Vec<_> = rows.iter().step_by(2).cloned().chain(later.into_iter().map(|id| row(id, 0))).collect();
-            let found: Vec<_> = ranges.iter().flat_map(|range| matches(&event(0), &now, *range)).collect();
-            let all: Vec<_> = matches(&event(0), &now, within).into_iter().collect();
+            let found: Vec<_> = ranges.iter().flat_map(|range| ids(&now, *range)).collect();
+            let all: Vec<_> = ids(&now, within).into_iter().collect();
             prop_assert_eq!(found, all);
             for range in ranges {
                 prop_assert!(matches(&event(0), &rows, range).len() <= PART_SIZE);

@@ -37,8 +37,12 @@ pub enum Failure {
     Tls,
     /// The host's name has no address.
     Dns,
-    /// The host has an address that Carillon does not connect to.
+    /// The host has an address that Carillon does not connect to, or its URL a scheme that is not allowed.
     Blocked,
+    /// The subscriber's own token service gave no token for the attempt, whatever the cause: it did not answer in the
+    /// time that the attempt has, it refused, or its answer was no bearer token. The receiver was not asked, or has
+    /// refused an older token just now. Tried again as any other failure.
+    Token,
 }
 
 /// The name of an outcome in rows, logs and answers.
@@ -73,6 +77,8 @@ pub enum OutcomeClass {
     Dns,
     /// See [`Failure::Blocked`].
     Blocked,
+    /// See [`Failure::Token`].
+    Token,
 }
 
 /// What an outcome means for its delivery.
@@ -111,6 +117,7 @@ impl Outcome {
                 Failure::Tls => OutcomeClass::Tls,
                 Failure::Dns => OutcomeClass::Dns,
                 Failure::Blocked => OutcomeClass::Blocked,
+                Failure::Token => OutcomeClass::Token,
             },
         }
     }
@@ -140,7 +147,8 @@ impl Outcome {
             | OutcomeClass::Broken
             | OutcomeClass::Tls
             | OutcomeClass::Dns
-            | OutcomeClass::Blocked => Verdict::Retry { not_before: Duration::ZERO },
+            | OutcomeClass::Blocked
+            | OutcomeClass::Token => Verdict::Retry { not_before: Duration::ZERO },
         }
     }
 
@@ -198,6 +206,7 @@ mod tests {
             (answered(500, Some(30)), retry(0)),
             (answered(999, None), retry(0)),
             (Outcome::Unanswered(Failure::Blocked), retry(0)),
+            (Outcome::Unanswered(Failure::Token), retry(0)),
         ] {
             assert_eq!(outcome.verdict(), verdict, "{outcome:?}");
         }

@@ -27,7 +27,47 @@ impl Default for RetryPolicy {
     }
 }
 
+/// The most waits of a policy.
+pub const STEPS_MAX: usize = 20;
+
+/// How long the waits of a policy may be together.
+pub const STEPS_TOTAL_MAX: Duration = Duration::from_hours(14 * 24);
+
+/// Waits that are no policy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    /// More than [`STEPS_MAX`].
+    #[error("must have at most {STEPS_MAX} waits")]
+    TooMany,
+    /// One that is no wait.
+    #[error("must be at least 1 second each")]
+    TooShort,
+    /// Longer than [`STEPS_TOTAL_MAX`].
+    #[error("must be at most 14 days together")]
+    TooLong,
+}
+
 impl RetryPolicy {
+    /// A policy with these waits between attempts; none: one attempt.
+    pub fn new(steps: Vec<Duration>) -> Result<Self, PolicyError> {
+        let total = steps.iter().try_fold(Duration::ZERO, |total, step| total.checked_add(*step));
+        if steps.len() > STEPS_MAX {
+            Err(PolicyError::TooMany)
+        } else if steps.iter().any(|step| *step < Duration::from_secs(1)) {
+            Err(PolicyError::TooShort)
+        } else if total.is_none_or(|total| total > STEPS_TOTAL_MAX) {
+            Err(PolicyError::TooLong)
+        } else {
+            Ok(Self { steps })
+        }
+    }
+
+    /// The waits, before jitter.
+    #[must_use]
+    pub fn steps(&self) -> &[Duration] {
+        &self.steps
+    }
+
     /// The wait after attempt number `attempt` (from 1) failed, spread by +-20 % over `chance`; `None` if that was the
     /// last one.
     #[must_use]

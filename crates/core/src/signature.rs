@@ -3,7 +3,7 @@
 use std::fmt;
 
 use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::{ExposeSecret as _, SecretSlice};
 use sha2::Sha256;
@@ -49,6 +49,13 @@ impl SigningSecret {
         mac.update(body);
         format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes()))
     }
+}
+
+/// A key that Carillon makes for a receiver to know it by: `ck_` and these random bytes, as text that can stand in a
+/// header.
+#[must_use]
+pub fn api_key_text(random: &[u8]) -> String {
+    format!("ck_{}", BASE64_URL_SAFE_NO_PAD.encode(random))
 }
 
 #[cfg(test)]

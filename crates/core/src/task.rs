@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::delivery::{Ask, FailReason};
-use crate::event::AcceptedEvent;
+use crate::event::{AcceptedEvent, Audience};
 use crate::id::{DeliveryId, EventDigest, EventKey, SubscriptionId, WorkspaceId};
 use crate::matching::Range;
 use crate::pattern::EventType;
@@ -36,6 +36,8 @@ pub struct DeliveryTask {
 pub struct ExpansionTask {
     /// The event.
     pub event: EventRef,
+    /// Whom the event is for; everybody if absent.
+    pub audience: Option<Audience>,
     /// Which subscriptions.
     pub range: Range,
 }
@@ -129,7 +131,9 @@ impl ExpansionTask {
     /// As JSON.
     pub fn to_json(&self) -> Result<String, TaskError> {
         let Range { after, up_to } = self.range;
-        Ok(serde_json::to_string(&Shape { after, up_to, ..Shape::of(Kind::Expand, &self.event)? })?)
+        let audience = self.audience.clone();
+        let shape = Shape { after, up_to, audience, ..Shape::of(Kind::Expand, &self.event)? };
+        Ok(serde_json::to_string(&shape)?)
     }
 
     /// From JSON.
@@ -137,7 +141,8 @@ impl ExpansionTask {
         let shape = Shape::read(text)?;
         match shape.task {
             Kind::Expand => {
-                Ok(Self { range: Range { after: shape.after, up_to: shape.up_to }, event: shape.event() })
+                let range = Range { after: shape.after, up_to: shape.up_to };
+                Ok(Self { range, audience: shape.audience.clone(), event: shape.event() })
             }
             Kind::Attempt | Kind::DeadLetter => Err(TaskError::Incomplete("expansion task")),
         }
@@ -195,6 +200,8 @@ struct Shape<'a> {
     after: Option<SubscriptionId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     up_to: Option<SubscriptionId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    audience: Option<Audience>,
     #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
     body: Option<&'a RawValue>,
 }
@@ -214,6 +221,7 @@ impl<'a> Shape<'a> {
             reason: None,
             after: None,
             up_to: None,
+            audience: None,
             body: event.json.as_deref().map(serde_json::from_str).transpose()?,
         })
     }
@@ -235,6 +243,8 @@ impl<'a> Shape<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::event::Event;
 
@@ -276,7 +286,8 @@ mod tests {
             assert_eq!(DeliveryTask::from_json(&task.to_json().unwrap()).unwrap(), task);
         }
         let range = Range { after: None, up_to: Some(subscription()) };
-        let expansion = ExpansionTask { event: event_ref(), range };
+        let audience = Some(BTreeSet::from(["tpp-1".parse().unwrap()]));
+        let expansion = ExpansionTask { event: event_ref(), audience, range };
         assert_eq!(ExpansionTask::from_json(&expansion.to_json().unwrap()).unwrap(), expansion);
     }
 

@@ -1,13 +1,13 @@
 //! Workspaces: the tenants.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
+use crate::endpoint::EndpointRules;
 use crate::id::WorkspaceId;
-use crate::invalid::{Findings, Invalid};
+use crate::subscription::Rate;
 use crate::time::UnixMillis;
-
-/// The longest name of a workspace, in characters.
-pub const NAME_CHARS_MAX: usize = 100;
 
 /// A tenant: events are published to it, subscriptions belong to it, and nothing passes from one to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,11 +15,19 @@ pub struct Workspace {
     /// Its name in URLs and keys.
     pub id: WorkspaceId,
     /// Its name for people.
-    pub name: String,
+    pub name: WorkspaceName,
     /// Which catalogues it may use.
     pub kind: WorkspaceKind,
+    /// What it allows and demands.
+    pub settings: Settings,
+    /// Whether it is there to stay.
+    pub status: WorkspaceStatus,
     /// When it was made.
     pub created_at: UnixMillis,
+    /// When it was last changed.
+    pub updated_at: UnixMillis,
+    /// Grows with each change: its ETag.
+    pub revision: u64,
 }
 
 /// What a workspace is for: picks its catalogues.
@@ -36,35 +44,119 @@ pub enum WorkspaceKind {
     Custom,
 }
 
-/// A workspace as its creator describes it.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NewWorkspace {
-    id: Option<String>,
-    name: String,
-    kind: WorkspaceKind,
+/// Whether a workspace is there to stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum WorkspaceStatus {
+    /// It is.
+    Active,
+    /// A job is taking it apart: nothing new comes in.
+    Deleting,
 }
 
-impl NewWorkspace {
-    /// Checks every field. `fallback` becomes the id if none was given.
-    pub fn check(self, fallback: WorkspaceId, created_at: UnixMillis) -> Result<Workspace, Invalid> {
-        let mut findings = Findings::default();
-        let id = self.id.as_deref().map_or_else(|| Ok(fallback), str::parse).map_err(|_| {
-            Invalid::field(
-                "/id",
-                "must be 1 to 63 of a-z, 0-9, `-` and `_`, beginning with a letter or digit",
-            )
-        });
-        let id = findings.take(id);
-        let length = self.name.trim().chars().count();
-        if !(1..=NAME_CHARS_MAX).contains(&length) || self.name.contains(char::is_control) {
-            findings.add(
-                "/name",
-                format!("must have 1 to {NAME_CHARS_MAX} characters, none of them a control character"),
-            );
+/// What a workspace allows and demands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Settings {
+    /// Whether endpoints must be HTTPS.
+    pub https_required: bool,
+    /// Whether endpoints' certificates go unchecked.
+    pub developer_mode: bool,
+    /// Whether events must name whom they are for.
+    pub audience: AudienceRule,
+    /// How a new endpoint's owner confirms that it wants to be called.
+    pub verification: Verification,
+    /// The rate of subscriptions that name none; without bound if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_rate_per_minute: Option<Rate>,
+}
+
+/// Whether events must name their audience.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AudienceRule {
+    /// An event without one is for every subscriber.
+    Open,
+    /// An event without one is refused.
+    Required,
+}
+
+/// How a new endpoint's owner confirms that it wants to be called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Verification {
+    /// Not at all.
+    None,
+    /// By the abuse protection of CloudEvents (HTTP webhook 1.0, section 4).
+    Handshake,
+    /// By visiting a URL that is posted to it.
+    Challenge,
+}
+
+impl Settings {
+    /// What holds for a new workspace of this kind. Of a consent, no third party must hear but its own.
+    #[must_use]
+    pub fn default_of(kind: WorkspaceKind) -> Self {
+        let audience =
+            if kind == WorkspaceKind::Consent { AudienceRule::Required } else { AudienceRule::Open };
+        Self {
+            https_required: true,
+            developer_mode: false,
+            audience,
+            verification: Verification::None,
+            default_rate_per_minute: None,
         }
-        findings.into_result(())?;
-        let id = id.ok_or_else(|| Invalid::field("/id", "is required"))?;
-        Ok(Workspace { id, name: self.name, kind: self.kind, created_at })
+    }
+
+    /// Whether they are looser than those with which every request is encrypted and every receiver known.
+    #[must_use]
+    pub fn are_insecure(&self) -> bool {
+        !self.https_required || self.developer_mode
+    }
+
+    /// What endpoints of the workspace may be, within the rules of the deployment.
+    #[must_use]
+    pub fn endpoint_rules(&self, deployment: &EndpointRules) -> EndpointRules {
+        EndpointRules {
+            reach: deployment.reach.clone(),
+            allow_insecure: deployment.allow_insecure && !self.https_required,
+        }
+    }
+}
+
+/// A workspace's name for people: 1 to 100 characters, none of them a control character.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct WorkspaceName(String);
+
+impl WorkspaceName {
+    /// The longest, in characters.
+    pub const CHARS_MAX: usize = 100;
+}
+
+/// A text that is no name of a workspace.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must have 1 to {} characters, none of them a control character", WorkspaceName::CHARS_MAX)]
+pub struct NotAName;
+
+impl TryFrom<String> for WorkspaceName {
+    type Error = NotAName;
+
+    fn try_from(text: String) -> Result<Self, NotAName> {
+        let length = text.trim().chars().count();
+        let fits = length > 0 && text.chars().count() <= Self::CHARS_MAX && !text.contains(char::is_control);
+        if fits { Ok(Self(text)) } else { Err(NotAName) }
+    }
+}
+
+impl From<WorkspaceName> for String {
+    fn from(name: WorkspaceName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for WorkspaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }

@@ -1,5 +1,6 @@
 //! The life of one delivery under everything that queues and functions do to it: messages that come twice, late or out
-//! of order, functions that die between any two steps, sends that fail, a sweep and replays at any moment.
+//! of order, functions that die between any two steps, sends that fail, a sweep, replays, and a subscription that is
+//! disabled and enabled at any moment.
 //!
 //! A worker here takes the same steps as the `deliver` function, one at a time, and the table checks the conditions of
 //! [`Row`]. Each case is a list of choices; afterwards all faults stop, and what is promised must hold.
@@ -34,6 +35,8 @@ struct World {
     recorded: HashMap<(u32, u32), usize>,
     sent: HashMap<(u32, u32), usize>,
     posts_after_the_end: usize,
+    /// Whether the subscription is enabled.
+    active: bool,
     policy: RetryPolicy,
     pace: Pace,
     delivery: DeliveryId,
@@ -50,6 +53,8 @@ struct Message {
 struct Worker {
     ask: Ask,
     step: Step,
+    /// What it has read of the subscription.
+    active: bool,
     lease_until: UnixMillis,
 }
 
@@ -57,10 +62,23 @@ struct Worker {
 enum Step {
     Read,
     Claim(Admission),
-    Post { first: bool, numbers: (u32, u32) },
-    Record { first: bool, numbers: (u32, u32), outcome: Outcome },
-    SendNext { numbers: (u32, u32), at: UnixMillis },
-    SendLetter { round: u32 },
+    Post {
+        first: bool,
+        numbers: (u32, u32),
+    },
+    /// Without an outcome: the subscription is disabled, so that no attempt was made.
+    Record {
+        first: bool,
+        numbers: (u32, u32),
+        outcome: Option<Outcome>,
+    },
+    SendNext {
+        numbers: (u32, u32),
+        at: UnixMillis,
+    },
+    SendLetter {
+        round: u32,
+    },
     Acknowledge,
 }
 
@@ -78,6 +96,7 @@ impl World {
             recorded: HashMap::new(),
             sent: HashMap::new(),
             posts_after_the_end: 0,
+            active: true,
             policy: RetryPolicy::default(),
             pace: Pace::new(1.0, QUEUE_DELAY_MAX).unwrap(),
             delivery: DeliveryId::of(&event, SubscriptionId::new(UnixMillis(0), [0; 10])),
@@ -93,6 +112,7 @@ impl World {
             self.workers.push(Worker {
                 ask: self.queue[at].ask,
                 step: Step::Read,
+                active: true,
                 lease_until: now + FUNCTION_TIMEOUT,
             });
         }
@@ -111,12 +131,20 @@ impl World {
             return;
         }
         worker.step = match worker.step {
-            Step::Read => match admit(worker.ask, self.row.as_ref(), self.reason, self.now) {
-                Admission::Drop => Step::Acknowledge,
-                Admission::Letter { round, .. } => Step::SendLetter { round },
-                admission => Step::Claim(admission),
+            Step::Read => {
+                worker.active = self.active;
+                match admit(worker.ask, self.row.as_ref(), self.reason, self.now) {
+                    Admission::Drop => Step::Acknowledge,
+                    Admission::Letter { round, .. } => Step::SendLetter { round },
+                    admission => Step::Claim(admission),
+                }
+            }
+            Step::Claim(admission) => match self.claim(&worker, admission) {
+                Step::Post { first, numbers } if !worker.active => {
+                    Step::Record { first, numbers, outcome: None }
+                }
+                step => step,
             },
-            Step::Claim(admission) => self.claim(&worker, admission),
             Step::Post { first, numbers } => {
                 let ended = self.row.as_ref().is_some_and(|row| row.status == Status::Delivered);
                 self.posts_after_the_end += usize::from(ended && !first);
@@ -125,7 +153,7 @@ impl World {
                 } else {
                     Outcome::Unanswered(Failure::TimedOut)
                 };
-                Step::Record { first, numbers, outcome }
+                Step::Record { first, numbers, outcome: Some(outcome) }
             }
             Step::Record { first, numbers, outcome } => self.record(first, numbers, outcome),
             Step::SendNext { numbers: (round, attempt), at } => {
@@ -186,7 +214,7 @@ impl World {
         }
     }
 
-    fn record(&mut self, first: bool, (round, attempt): (u32, u32), outcome: Outcome) -> Step {
+    fn record(&mut self, first: bool, (round, attempt): (u32, u32), outcome: Option<Outcome>) -> Step {
         let holds = match &self.row {
             None => first,
             Some(row) => !first && row.recordable(round, attempt),
@@ -194,6 +222,12 @@ impl World {
         if !holds {
             return Step::Acknowledge;
         }
+        let Some(outcome) = outcome else {
+            self.reason = Some(FailReason::Disabled);
+            let (status, made) = (Decision::Failed(FailReason::Disabled).status(), attempt - 1);
+            self.row = Some(Row { round, attempt: made, status, next_at: None, lease_until: None });
+            return Step::Acknowledge;
+        };
         let decision = decide(self.delivery, (round, attempt), outcome, &self.policy, &self.pace, self.now);
         *self.recorded.entry((round, attempt)).or_default() += 1;
         self.row = Some(Row {
@@ -258,7 +292,7 @@ impl World {
 
     fn choose(&mut self, choice: u8, detail: usize) {
         let odd = detail % 2 == 1;
-        match choice % 12 {
+        match choice % 13 {
             0 | 1 => self.receive(detail),
             2..=5 => self.advance(detail, false, false),
             6 => self.advance(detail, false, true),
@@ -276,6 +310,7 @@ impl World {
                 self.sweep(detail.is_multiple_of(3));
             }
             11 => self.replay(),
+            12 => self.active = odd,
             _ => {}
         }
     }
@@ -299,7 +334,12 @@ proptest! {
         prop_assert!(matches!(row.status, Status::Delivered | Status::Failed), "{row:?}");
         prop_assert!(row.status == Status::Failed || succeeds || world.recorded.len() < 100);
         if row.status == Status::Failed {
-            prop_assert!(world.letters.contains(&row.round), "a failed delivery has its dead letter");
+            let disabled = world.reason == Some(FailReason::Disabled);
+            prop_assert_eq!(
+                world.letters.contains(&row.round),
+                !disabled,
+                "a failed delivery has its dead letter, unless its subscription is disabled"
+            );
         }
 
         prop_assert!(world.recorded.values().all(|times| *times == 1), "an attempt was recorded twice: {:?}", world.recorded);

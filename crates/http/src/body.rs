@@ -6,6 +6,7 @@ use carillon_core::invalid::Invalid;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
 
 use crate::problem::Problem;
@@ -21,18 +22,40 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        if media_type(request.headers()).as_deref() != Some("application/json") {
-            return Err(Problem::UnsupportedMediaType("application/json"));
-        }
+        let headers = request.headers().clone();
         let body = Bytes::from_request(request, state).await.map_err(|error| match error.status() {
             StatusCode::PAYLOAD_TOO_LARGE => Problem::BodyTooLarge,
             _ => Problem::Invalid(Invalid::field("", "the body cannot be read")),
         })?;
-        if body.len() > JSON_BYTES_MAX {
-            return Err(Problem::BodyTooLarge);
-        }
-        parse(&body).map(Self).map_err(Problem::Invalid)
+        read_json(&headers, &body).map(Self)
     }
+}
+
+/// Reads a body in JSON of this shape: for operations that need its bytes as well.
+pub fn read_json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Problem> {
+    if media_type(headers).as_deref() != Some("application/json") {
+        return Err(Problem::UnsupportedMediaType("application/json"));
+    }
+    within_bounds(body)?;
+    Ok(parse(body)?)
+}
+
+/// Reads a JSON Merge Patch (RFC 7396), which is an object here. It may come as plain JSON, too.
+pub fn read_merge_patch(headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, Problem> {
+    if !matches!(media_type(headers).as_deref(), Some("application/merge-patch+json" | "application/json")) {
+        return Err(Problem::UnsupportedMediaType("application/merge-patch+json"));
+    }
+    within_bounds(body)?;
+    Ok(parse(body)?)
+}
+
+/// Reads what a merge patch made of a resource, as if it had come whole.
+pub fn read_patched<T: DeserializeOwned>(patched: &Value) -> Result<T, Problem> {
+    Ok(parse(patched.to_string().as_bytes())?)
+}
+
+fn within_bounds(body: &[u8]) -> Result<(), Problem> {
+    if body.len() > JSON_BYTES_MAX { Err(Problem::BodyTooLarge) } else { Ok(()) }
 }
 
 /// The media type of a request's body, in lower case and without parameters.

@@ -1,5 +1,7 @@
-//! What the functions behind the HTTP API share: how a request is read, and how a refusal is told.
+//! What the functions behind the HTTP API share: who may do what, how a request is read, and how a refusal is told.
 
+pub mod access;
 pub mod body;
 pub mod problem;
+mod rejection;
 pub mod server;

@@ -1,6 +1,5 @@
-//! The local AWS and the stacks on it.
+//! The local AWS.
 
-use std::collections::BTreeMap;
 use std::env::consts::ARCH;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
@@ -10,24 +9,23 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use crate::client::{Reply, send};
 use crate::process;
 use crate::repository::{lay_out_functions, output, root};
+use crate::stack::Stack;
 use crate::toolbox::Toolbox;
 
 /// It starts in about a second; on a machine that is busy compiling, in several.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// What the deployment on one machine has other than on AWS. Everything else is the template's default.
-const LOCAL_PARAMETERS: [(&str, &str); 8] = [
+const LOCAL_PARAMETERS: [(&str, &str); 7] = [
     ("Stage", "local"),
     ("AllowedPrivateCidrs", "127.0.0.0/8"),
     ("AllowInsecure", "true"),
-    ("RouteAuthorization", "NONE"),
     ("DeletionProtection", "false"),
     // What a mapping on AWS begins with. More processes would only wait for two processors.
     ("DeliveryConcurrency", "5"),
@@ -99,6 +97,7 @@ impl LocalAws {
     pub fn deploy(&self, name: &str, parameters: &[(&str, &str)]) -> Result<Stack> {
         let code = lay_out_functions()?;
         let architecture = if ARCH == "aarch64" { "arm64" } else { "x86_64" };
+        let here = [("Architecture", architecture), ("LocalGateway", self.endpoint.as_str())];
         let mut deploy = Command::new(self.toolbox.program("python"));
         deploy
             .arg(root().join("infra/local/deploy.py"))
@@ -109,15 +108,13 @@ impl LocalAws {
             .arg("--functions")
             .arg(code)
             .args(["--stack", name]);
-        for (name, value) in
-            LOCAL_PARAMETERS.iter().chain(&[("Architecture", architecture)]).chain(parameters)
-        {
+        for (name, value) in LOCAL_PARAMETERS.iter().chain(&here).chain(parameters) {
             deploy.args(["--parameter", &format!("{name}={value}")]);
         }
         let printed = output(&mut deploy)?;
         let outputs = serde_json::from_str(&printed)
             .with_context(|| format!("deploy.py printed no outputs: {printed}"))?;
-        Ok(Stack { name: name.to_owned(), endpoint: self.endpoint.clone(), outputs })
+        Ok(Stack::new(name, &self.endpoint, outputs))
     }
 
     /// A stack that was deployed in another way.
@@ -127,7 +124,7 @@ impl LocalAws {
         let outputs = description["Stacks"][0]["Outputs"].as_array().into_iter().flatten();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let outputs = outputs.map(|output| (text(&output["OutputKey"]), text(&output["OutputValue"])));
-        Ok(Stack { name: name.to_owned(), endpoint: self.endpoint.clone(), outputs: outputs.collect() })
+        Ok(Stack::new(name, &self.endpoint, outputs.collect()))
     }
 
     /// Runs the real AWS CLI against it, as the account's root, and gives what it printed.
@@ -173,148 +170,6 @@ impl Drop for LocalAws {
         // Asked to end, it ends the functions' processes too; when it is gone already there is nothing to do.
         let _ = process::ask_to_end(self.launcher.id());
         let _ = self.launcher.wait();
-    }
-}
-
-/// The template, deployed under one name. Stacks of one local AWS share nothing.
-#[derive(Clone, Debug)]
-pub struct Stack {
-    name: String,
-    endpoint: String,
-    outputs: BTreeMap<String, String>,
-}
-
-impl Stack {
-    /// One of the template's outputs.
-    ///
-    /// # Panics
-    ///
-    /// When the template has no such output.
-    #[must_use]
-    pub fn output(&self, name: &str) -> &str {
-        self.outputs.get(name).unwrap_or_else(|| panic!("the template has no output {name}"))
-    }
-
-    /// Its name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The address of the local AWS that it is on.
-    #[must_use]
-    pub fn endpoint(&self) -> &str {
-        &self.endpoint
-    }
-
-    /// Where its HTTP API is, without a host name that would have to resolve.
-    #[must_use]
-    pub fn api_url(&self) -> String {
-        format!("{}/_aws/execute-api/{}/$default", self.endpoint, self.output("ApiId"))
-    }
-
-    /// The deployed name of one of the functions, `deliver` for example.
-    #[must_use]
-    pub fn function(&self, function: &str) -> String {
-        format!("{}-{function}", self.name)
-    }
-
-    /// The processes that run one of its functions now.
-    #[must_use]
-    pub fn processes(&self, function: &str) -> Vec<u32> {
-        process::processes_of(&self.function(function), &self.endpoint)
-    }
-
-    /// Calls DynamoDB: `GetItem` and its input, for example.
-    pub async fn dynamodb(&self, action: &str, input: Value) -> Result<Value> {
-        self.call("dynamodb", &format!("DynamoDB_20120810.{action}"), input).await
-    }
-
-    /// Calls SQS: `GetQueueAttributes` and its input, for example.
-    pub async fn sqs(&self, action: &str, input: Value) -> Result<Value> {
-        self.call("sqs", &format!("AmazonSQS.{action}"), input).await
-    }
-
-    /// Invokes one of the functions with a payload and gives its answer. Fails when the function does.
-    pub async fn invoke(&self, function: &str, payload: &Value) -> Result<Value> {
-        let path = format!("/2015-03-31/functions/{}/invocations", self.function(function));
-        let reply = self.lambda("POST", &path, payload).await?.expect_status(200)?;
-        if let Some(kind) = reply.headers.get("x-amz-function-error") {
-            bail!("{function} failed ({kind:?}): {}", String::from_utf8_lossy(&reply.body));
-        }
-        Ok(reply.json())
-    }
-
-    /// The variables that the template gives to a function.
-    pub async fn environment(&self, function: &str) -> Result<serde_json::Map<String, Value>> {
-        let path = self.configuration_path(function);
-        let mut configuration = self.lambda("GET", &path, &Value::Null).await?.expect_status(200)?.json();
-        match configuration["Environment"]["Variables"].take() {
-            Value::Object(variables) => Ok(variables),
-            other => bail!("the environment of {function} is {other}"),
-        }
-    }
-
-    /// Adds variables to a function's environment. Its processes are started anew with them.
-    pub async fn set_environment(&self, function: &str, variables: &[(&str, &str)]) -> Result<()> {
-        let mut environment = self.environment(function).await?;
-        environment.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), json!(value))));
-        let path = self.configuration_path(function);
-        let changed = json!({ "Environment": { "Variables": environment } });
-        self.lambda("PUT", &path, &changed).await?.expect_status(200)?;
-        Ok(())
-    }
-
-    /// Deletes it, and with it its functions' processes.
-    pub async fn delete(&self) -> Result<()> {
-        let action = format!("Action=DeleteStack&Version=2010-05-15&StackName={}", self.name);
-        let request = self.request("POST", "/", "cloudformation");
-        let request =
-            request.header("content-type", "application/x-www-form-urlencoded").body(action.into_bytes());
-        send(request?).await?.expect_status(200)?;
-        Ok(())
-    }
-
-    /// How many messages a queue holds, by the name of the output with its URL: visible, in flight and delayed.
-    pub async fn queue_depth(&self, queue_url_output: &str) -> Result<u64> {
-        let counts = [
-            "ApproximateNumberOfMessages",
-            "ApproximateNumberOfMessagesNotVisible",
-            "ApproximateNumberOfMessagesDelayed",
-        ];
-        let input = json!({ "QueueUrl": self.output(queue_url_output), "AttributeNames": counts });
-        let attributes = self.sqs("GetQueueAttributes", input).await?["Attributes"].clone();
-        Ok(counts.iter().filter_map(|name| attributes[*name].as_str()?.parse::<u64>().ok()).sum())
-    }
-
-    fn configuration_path(&self, function: &str) -> String {
-        format!("/2015-03-31/functions/{}/configuration", self.function(function))
-    }
-
-    async fn call(&self, service: &str, target: &str, input: Value) -> Result<Value> {
-        let request = self
-            .request("POST", "/", service)
-            .header("content-type", "application/x-amz-json-1.0")
-            .header("x-amz-target", target)
-            .body(serde_json::to_vec(&input)?)?;
-        let reply = send(request).await?;
-        Ok(reply.expect_status(200).with_context(|| target.to_owned())?.json())
-    }
-
-    async fn lambda(&self, method: &str, path: &str, input: &Value) -> Result<Reply> {
-        let body = if input.is_null() { Vec::new() } else { serde_json::to_vec(input)? };
-        let request =
-            self.request(method, path, "lambda").header("content-type", "application/json").body(body)?;
-        send(request).await
-    }
-
-    /// A request as the account's root, whom the local AWS takes at their word: only roles' signatures are checked.
-    fn request(&self, method: &str, path: &str, service: &str) -> http::request::Builder {
-        let credential = format!("test/20260101/us-east-1/{service}/aws4_request");
-        http::Request::builder().method(method).uri(format!("{}{path}", self.endpoint)).header(
-            "authorization",
-            format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature=0"),
-        )
     }
 }
 

@@ -5,6 +5,7 @@
 //! * [`Receiver`] is a subscriber's HTTP server: it verifies with the official library and answers as it is told.
 //! * [`Proxy`] stands between the functions and the local AWS and strikes at a chosen request.
 //! * [`Carillon`] speaks the service's own HTTP API.
+//! * `Issuer` (feature `issuer`) is an issuer of tokens, right and forged.
 //!
 //! Nothing here is part of what deploys. No AWS SDK is used, so that `cargo xtask up` compiles in seconds.
 
@@ -13,17 +14,23 @@
 mod aws;
 mod carillon;
 mod client;
+#[cfg(feature = "issuer")]
+mod issuer;
 mod process;
 mod proxy;
 mod receiver;
 mod repository;
+mod stack;
 mod toolbox;
 
-pub use crate::aws::{LocalAws, Options, Stack};
+pub use crate::aws::{LocalAws, Options};
 pub use crate::carillon::{Carillon, Subscription, event};
 pub use crate::client::{Reply, Request, send};
+#[cfg(feature = "issuer")]
+pub use crate::issuer::{Issuer, Key};
 pub use crate::process::{environment, kill, process_behind, processes_of};
 pub use crate::proxy::{Held, Moment, Proxy, Trap};
 pub use crate::receiver::{Answer, Received, Receiver, Verdict};
 pub use crate::repository::{FUNCTIONS, build_functions, build_workspace, cargo, profile_dir, root, run};
+pub use crate::stack::{ALL_SCOPES, Credentials, Stack};
 pub use crate::toolbox::Toolbox;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -31,10 +31,17 @@ pub fn environment(process: u32) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// How often the kernel's tables are read for a connection: a reading that others' connections come into can miss one.
+const READINGS: usize = 20;
+
 /// The process that holds the other end of a TCP connection on this machine, given by that end's address.
 #[must_use]
 pub fn process_behind(peer: SocketAddr) -> Option<u32> {
     let SocketAddr::V4(address) = peer else { return None };
+    (0..READINGS).find_map(|_| process_at(address))
+}
+
+fn process_at(address: SocketAddrV4) -> Option<u32> {
     // The kernel prints the address as one little-endian number and the port as a big-endian one.
     let local = format!("{:08X}:{:04X}", u32::from_le_bytes(address.ip().octets()), address.port());
     let table = fs::read_to_string("/proc/net/tcp").ok()?;

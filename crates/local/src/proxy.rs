@@ -15,9 +15,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::aws::Stack;
 use crate::client::{Reply, send};
 use crate::process::{kill, process_behind};
+use crate::stack::Stack;
 
 /// The services that functions reach through the proxy, as the SDK's environment variables name them.
 const ROUTED_SERVICES: [&str; 2] = ["AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL_SQS"];

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -96,6 +96,7 @@ impl fmt::Display for Verdict {
 pub struct Answer {
     after: Duration,
     reply: Option<(StatusCode, Vec<(&'static str, String)>)>,
+    body: Bytes,
     hangs: bool,
 }
 
@@ -108,19 +109,19 @@ impl Answer {
     #[must_use]
     pub fn status(status: u16) -> Self {
         let Ok(status) = StatusCode::from_u16(status) else { panic!("there is no status {status}") };
-        Self { after: Duration::ZERO, reply: Some((status, Vec::new())), hangs: false }
+        Self { after: Duration::ZERO, reply: Some((status, Vec::new())), body: Bytes::new(), hangs: false }
     }
 
     /// By ending the connection without a word.
     #[must_use]
     pub fn close() -> Self {
-        Self { after: Duration::ZERO, reply: None, hangs: false }
+        Self { after: Duration::ZERO, reply: None, body: Bytes::new(), hangs: false }
     }
 
     /// Never, while the connection stays open.
     #[must_use]
     pub fn hang() -> Self {
-        Self { after: Duration::ZERO, reply: None, hangs: true }
+        Self { after: Duration::ZERO, reply: None, body: Bytes::new(), hangs: true }
     }
 
     /// The same, but only after a while.
@@ -128,6 +129,13 @@ impl Answer {
     pub fn after(mut self, delay: Duration) -> Self {
         self.after = delay;
         self
+    }
+
+    /// The same, with a body in JSON.
+    #[must_use]
+    pub fn json(mut self, body: &serde_json::Value) -> Self {
+        self.body = Bytes::from(body.to_string());
+        self.header("content-type", "application/json")
     }
 
     /// The same, with a header.
@@ -281,13 +289,13 @@ async fn serve_connection(stream: TcpStream, peer: SocketAddr, state: Arc<State>
     let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
-async fn reply(answer: Answer) -> Result<Response<Empty<Bytes>>> {
+async fn reply(answer: Answer) -> Result<Response<Full<Bytes>>> {
     sleep(answer.after).await;
     if answer.hangs {
         std::future::pending::<()>().await;
     }
     let Some((status, headers)) = answer.reply else { bail!("closed, as scripted") };
-    let mut response = Response::new(Empty::new());
+    let mut response = Response::new(Full::new(answer.body));
     *response.status_mut() = status;
     for (name, value) in headers {
         response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_str(&value)?);

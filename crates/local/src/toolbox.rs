@@ -29,6 +29,11 @@ impl Toolbox {
         Self::made_from("tools", &root().join("infra/local/tools.txt"))
     }
 
+    /// What tries the running API against its OpenAPI document.
+    pub fn schemathesis() -> Result<Self> {
+        Self::made_from("schemathesis", &root().join("infra/local/schemathesis.txt"))
+    }
+
     /// What `cargo xtask lint` looks at dependencies with.
     pub fn linters() -> Result<Self> {
         Self::made_from("linters", &root().join("xtask/requirements.txt"))

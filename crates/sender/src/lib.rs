@@ -4,26 +4,30 @@
 //! a name cannot stand for one address when it is checked and for another when it is used. Redirects are not followed,
 //! proxies not used, cookies not kept.
 
+mod failure;
 mod resolver;
 
-use std::error::Error;
 use std::time::Duration;
 
-use bytes::Bytes;
-use carillon_core::address::Reach;
+use bytes::{Bytes, BytesMut};
 use carillon_core::endpoint::{Endpoint, EndpointRules};
 use carillon_core::outcome::{Failure, Outcome, retry_after};
 use carillon_core::time::UnixMillis;
+use http::Method;
 use http::header::{HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
 
-use crate::resolver::{GuardedResolver, NotResolved};
+use crate::failure::failure;
+use crate::resolver::GuardedResolver;
+pub use crate::resolver::{Looking, Lookup, SystemLookup, Unresolved};
 
 /// How long making a connection may take.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How much of an answer's body is read, in bytes. Its content does not matter, but a body that was read leaves its
-/// connection fit for the next request.
+/// How long the look-up of a name may take when an endpoint is written.
+pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How much of an answer's body is read, in bytes. A body that was read leaves its connection fit for the next request.
 pub const RESPONSE_BYTES_MAX: usize = 64 * 1024;
 
 /// How long an idle connection is kept. Longer, and most would be closed by the other side while the function is frozen.
@@ -35,7 +39,34 @@ const USER_AGENT: &str = concat!("Carillon/", env!("CARGO_PKG_VERSION"));
 #[derive(Clone, Debug)]
 pub struct Sender {
     client: reqwest::Client,
-    reach: Reach,
+    resolver: GuardedResolver,
+    rules: EndpointRules,
+}
+
+/// What is sent.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    /// How.
+    pub method: Method,
+    /// Where to.
+    pub endpoint: &'a Endpoint,
+    /// With what headers.
+    pub headers: HeaderMap,
+    /// Empty for none.
+    pub body: Bytes,
+    /// How long the whole request may take, the answer's body included.
+    pub timeout: Duration,
+}
+
+/// What came back.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The HTTP status, redirects included.
+    pub status: u16,
+    /// The headers as they came.
+    pub headers: HeaderMap,
+    /// The first [`RESPONSE_BYTES_MAX`] bytes of the body, fewer if it broke off.
+    pub body: Bytes,
 }
 
 /// What is posted.
@@ -58,8 +89,14 @@ pub struct NotBuilt(#[from] reqwest::Error);
 
 impl Sender {
     /// For a deployment with these rules.
-    #[expect(clippy::disallowed_methods, reason = "the one place where an HTTP client is built")]
     pub fn new(rules: &EndpointRules) -> Result<Self, NotBuilt> {
+        Self::with_lookup(rules, SystemLookup)
+    }
+
+    /// The same with another way to find the addresses of names: what it finds is guarded just so.
+    #[expect(clippy::disallowed_methods, reason = "the one place where an HTTP client is built")]
+    pub fn with_lookup(rules: &EndpointRules, lookup: impl Lookup + 'static) -> Result<Self, NotBuilt> {
+        let resolver = GuardedResolver::new(lookup, rules.reach.clone());
         let client = reqwest::Client::builder()
             .user_agent(USER_AGENT)
             .connect_timeout(CONNECT_TIMEOUT)
@@ -67,76 +104,66 @@ impl Sender {
             .https_only(!rules.allow_insecure)
             .redirect(Policy::none())
             .no_proxy()
-            .dns_resolver(GuardedResolver::new(rules.reach.clone()))
+            .dns_resolver(resolver.clone())
             .build()?;
-        Ok(Self { client, reach: rules.reach.clone() })
+        Ok(Self { client, resolver, rules: rules.clone() })
+    }
+
+    /// The deployment's rules, for endpoints that are found on the way.
+    #[must_use]
+    pub fn rules(&self) -> &EndpointRules {
+        &self.rules
+    }
+
+    /// Looks up where an endpoint leads at this moment, for at most [`LOOKUP_TIMEOUT`]: the check when it is written.
+    /// It leads elsewhere whenever its owner likes, so each request checks anew.
+    pub async fn resolves(&self, endpoint: &Endpoint) -> Result<(), Unresolved> {
+        if let Some(address) = endpoint.address() {
+            return self.resolver.admit(address);
+        }
+        let name = endpoint.url().host_str().unwrap_or_default();
+        let found = tokio::time::timeout(LOOKUP_TIMEOUT, self.resolver.addresses(name)).await;
+        found.unwrap_or_else(|elapsed| Err(Unresolved::NoAddress(Some(elapsed.into())))).map(drop)
+    }
+
+    /// Sends a request, and tells what came back.
+    pub async fn request(&self, request: Request<'_>) -> Result<Answer, Failure> {
+        let Request { method, endpoint, headers, body, timeout } = request;
+        if endpoint.address().is_some_and(|address| self.resolver.admit(address).is_err()) {
+            return Err(Failure::Blocked);
+        }
+        let request = self.client.request(method, endpoint.url().clone()).headers(headers).timeout(timeout);
+        let request = if body.is_empty() { request } else { request.body(body) };
+        let mut answer = request.send().await.map_err(|error| failure(&error))?;
+        let (status, headers) = (answer.status().as_u16(), std::mem::take(answer.headers_mut()));
+        Ok(Answer { status, headers, body: read(answer).await })
     }
 
     /// Posts, and tells how that ended. `now` is what dates in `Retry-After` are compared with.
     pub async fn post(&self, post: Post<'_>, now: UnixMillis) -> Outcome {
-        if post.endpoint.address().is_some_and(|address| !self.reach.permits(address)) {
-            return Outcome::Unanswered(Failure::Blocked);
-        }
-        let request = self.client.post(post.endpoint.url().clone()).headers(post.headers).body(post.body);
-        match request.timeout(post.timeout).send().await {
-            Err(error) => Outcome::Unanswered(failure(&error)),
+        let Post { endpoint, headers, body, timeout } = post;
+        match self.request(Request { method: Method::POST, endpoint, headers, body, timeout }).await {
+            Err(failure) => Outcome::Unanswered(failure),
             Ok(answer) => {
-                let status = answer.status().as_u16();
-                let asked = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+                let asked = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
                 let retry_after = asked.and_then(|value| retry_after(value, now));
-                drain(answer).await;
-                Outcome::Answered { status, retry_after }
+                Outcome::Answered { status: answer.status, retry_after }
             }
         }
     }
 }
 
-/// Reads the body as far as that is worth it. The status has said all that counts, so a failure here is none.
-async fn drain(mut answer: reqwest::Response) {
-    let mut left = RESPONSE_BYTES_MAX;
+/// Reads the body as far as its bound. The status has said what counts most, so a body that breaks off is no failure.
+async fn read(mut answer: reqwest::Response) -> Bytes {
+    let mut body = BytesMut::new();
     while let Ok(Some(chunk)) = answer.chunk().await {
-        left = left.saturating_sub(chunk.len());
-        if left == 0 {
-            return;
+        let left = RESPONSE_BYTES_MAX - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(left)]);
+        if body.len() == RESPONSE_BYTES_MAX {
+            break;
         }
     }
-}
-
-fn failure(error: &reqwest::Error) -> Failure {
-    if let Some(not_resolved) = cause::<NotResolved>(error) {
-        return match not_resolved {
-            NotResolved::Inside(_) => Failure::Blocked,
-            NotResolved::NoAddress(_) => Failure::Dns,
-        };
-    }
-    if error.is_timeout() {
-        Failure::TimedOut
-    } else if cause::<rustls::Error>(error).is_some() {
-        Failure::Tls
-    } else if error.is_builder() {
-        // Plain HTTP where the deployment forbids it.
-        Failure::Blocked
-    } else if error.is_connect() {
-        Failure::Unreachable
-    } else {
-        Failure::Broken
-    }
-}
-
-/// The first error of this type among the causes, those that hide in an [`std::io::Error`] included.
-fn cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<T>() {
-            return Some(found);
-        }
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if let Some(found) = inner.and_then(|inner| cause::<T>(inner)) {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
+    body.freeze()
 }
 
 #[cfg(test)]
@@ -225,6 +252,26 @@ mod tests {
             unanswered(Failure::Unreachable)
         );
         assert_eq!(outcome("https://name.invalid/", "", false).await, unanswered(Failure::Dns));
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_told_whole_up_to_its_bound() {
+        let url =
+            receiver(Some(b"HTTP/1.1 401 No\r\nX-Why: because\r\nContent-Length: 70000\r\n\r\nshort")).await;
+        let endpoint = Endpoint::stored(&url).unwrap();
+        let rules = EndpointRules { reach: "127.0.0.0/8".parse().unwrap(), allow_insecure: true };
+        let request = Request {
+            method: Method::OPTIONS,
+            endpoint: &endpoint,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            timeout: Duration::from_millis(500),
+        };
+        let answer = Sender::new(&rules).unwrap().request(request).await.unwrap();
+        assert_eq!((answer.status, &answer.body[..]), (401, &b"short"[..]), "as far as it came");
+        assert_eq!(answer.headers["x-why"], "because");
+        let long = reqwest::Response::from(http::Response::new(vec![7; RESPONSE_BYTES_MAX + 1]));
+        assert_eq!(read(long).await.len(), RESPONSE_BYTES_MAX);
     }
 
     #[tokio::test]

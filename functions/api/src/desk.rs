@@ -3,41 +3,92 @@
 use carillon_aws::config::{ConfigTable, Page, StoredWorkspace};
 use carillon_aws::environment::{SettingError, setting};
 use carillon_aws::error::AwsError;
+use carillon_aws::events::EventTable;
+use carillon_aws::queue::Queue;
 use carillon_aws::vault::{Vault, random_bytes};
-use carillon_aws::{DynamoDb, Kms, sdk_config};
+use carillon_aws::{DynamoDb, Kms, Sqs, sdk_config};
 use carillon_core::endpoint::EndpointRules;
 use carillon_core::invalid::Invalid;
+use carillon_core::workspace::WorkspaceStatus;
 use carillon_http::problem::Problem;
+use carillon_sender::{NotBuilt, Sender};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 /// How many items a page has unless the caller says, and at most.
 const PAGE_DEFAULT: i32 = 50;
 const PAGE_MAX: i32 = 200;
 
-/// The tables, the vault and the deployment's rules.
-pub(crate) struct Desk {
+/// The tables, the vault, the job queue, the sender and the deployment's rules.
+#[derive(Debug)]
+pub struct Desk {
     pub(crate) config: ConfigTable,
+    pub(crate) events: EventTable,
     pub(crate) vault: Vault,
+    pub(crate) jobs: Queue,
+    pub(crate) sender: Sender,
     pub(crate) rules: EndpointRules,
+    /// What URLs of this API begin with, without a slash at the end.
+    pub(crate) public_url: String,
+}
+
+/// The function does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NoDesk {
+    /// A setting is missing or makes no sense.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// There is no HTTP client.
+    #[error(transparent)]
+    Sender(#[from] NotBuilt),
 }
 
 impl Desk {
-    pub(crate) async fn from_environment() -> Result<Self, SettingError> {
+    /// From the settings of the environment.
+    pub async fn from_environment() -> Result<Self, NoDesk> {
         let sdk = sdk_config().await;
+        let dynamodb = DynamoDb::new(&sdk);
+        let rules = EndpointRules {
+            reach: setting("ALLOWED_PRIVATE_CIDRS")?,
+            allow_insecure: setting("ALLOW_INSECURE")?,
+        };
+        let public_url: String = setting("PUBLIC_URL")?;
         Ok(Self {
-            config: ConfigTable::new(DynamoDb::new(&sdk), setting("CONFIG_TABLE")?),
+            config: ConfigTable::new(dynamodb.clone(), setting("CONFIG_TABLE")?),
+            events: EventTable::new(dynamodb, setting("EVENTS_TABLE")?),
             vault: Vault::new(Kms::new(&sdk), setting("DATA_KEY_ARN")?),
-            rules: EndpointRules {
-                reach: setting("ALLOWED_PRIVATE_CIDRS")?,
-                allow_insecure: setting("ALLOW_INSECURE")?,
-            },
+            jobs: Queue::new(Sqs::new(&sdk), setting("JOB_QUEUE_URL")?),
+            sender: Sender::new(&rules)?,
+            rules,
+            public_url: public_url.trim_end_matches('/').to_owned(),
         })
+    }
+
+    /// The config table, where the grants are.
+    #[must_use]
+    pub fn config(&self) -> &ConfigTable {
+        &self.config
+    }
+
+    /// The one sender.
+    #[must_use]
+    pub fn sender(&self) -> &Sender {
+        &self.sender
     }
 
     /// The workspace of a path.
     pub(crate) async fn workspace(&self, path: &str) -> Result<StoredWorkspace, Problem> {
         let workspace = path.parse().map_err(|_| Problem::NotFound)?;
         self.config.workspace(&workspace).await?.ok_or(Problem::NotFound)
+    }
+
+    /// The same for changes, which end when it is being deleted.
+    pub(crate) async fn open_workspace(&self, path: &str) -> Result<StoredWorkspace, Problem> {
+        let stored = self.workspace(path).await?;
+        match stored.workspace.status {
+            WorkspaceStatus::Active => Ok(stored),
+            WorkspaceStatus::Deleting => Err(Problem::WorkspaceDeleting),
+        }
     }
 }
 
@@ -49,25 +100,33 @@ pub(crate) fn id_bytes() -> Result<[u8; 10], AwsError> {
 }
 
 /// The query of a list.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct ListQuery {
+    /// How many items the page has at most.
+    #[param(value_type = Option<i32>, minimum = 1, maximum = 200, default = 50)]
     limit: Option<String>,
+    /// Where the page begins: `next` of the page before. The first page has none.
+    #[param(max_length = 512)]
     cursor: Option<String>,
 }
 
 /// A page of a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct List<T> {
-    items: Vec<T>,
+    /// In the order of their ids or names.
+    pub(crate) items: Vec<T>,
     /// What `cursor` must be to get the next page; absent on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
+    #[schema(value_type = String)]
+    pub(crate) next: Option<String>,
 }
 
 impl ListQuery {
     pub(crate) fn limit(&self) -> Result<i32, Invalid> {
         let Some(text) = &self.limit else { return Ok(PAGE_DEFAULT) };
-        let limit = text.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit));
+        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+        let limit = text.parse().ok().filter(|limit| is_number && (1..=PAGE_MAX).contains(limit));
         limit.ok_or_else(|| Invalid::field("query:limit", format!("must be a number from 1 to {PAGE_MAX}")))
     }
 
@@ -81,5 +140,27 @@ impl ListQuery {
 impl<T> List<T> {
     pub(crate) fn of<U>(page: Page<U>, shown: impl Fn(U) -> T) -> Self {
         Self { items: page.items.into_iter().map(shown).collect(), next: page.next }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use carillon_core::id::WorkspaceId;
+
+    use super::*;
+
+    #[test]
+    fn a_query_is_read_within_its_bounds() {
+        let asked = |limit: Option<&str>, cursor: Option<&str>| {
+            let query = ListQuery { limit: limit.map(str::to_owned), cursor: cursor.map(str::to_owned) };
+            let after = query.after::<WorkspaceId>().map(|after| after.map(|id| id.to_string()));
+            (query.limit().ok(), after.ok())
+        };
+        assert_eq!(asked(None, None), (Some(50), Some(None)));
+        assert_eq!(asked(Some("1"), Some("acme")), (Some(1), Some(Some("acme".to_owned()))));
+        assert_eq!(asked(Some("200"), Some("")), (Some(200), None));
+        for wrong in ["0", "201", "-1", "+1", "many", "", "1.0", "99999999999"] {
+            assert_eq!(asked(Some(wrong), Some("A B")), (None, None), "{wrong}");
+        }
     }
 }

@@ -4,39 +4,38 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use carillon_aws::deliveries::{Claim, Delivery, State};
 use carillon_aws::error::AwsError;
 use carillon_aws::now;
-use carillon_core::delivery::{Admission, Ask, AttemptRecord, Decision, admit, decide};
+use carillon_core::delivery::{Admission, Ask, AttemptRecord, Decision, FailReason, admit, decide};
 use carillon_core::outcome::Outcome;
+use carillon_core::payload::{Unreadable, payload};
+use carillon_core::subscription::AttemptTimeout;
 use carillon_core::task::DeliveryTask;
 use carillon_core::time::UnixMillis;
-use carillon_sender::Post;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 use crate::courier::Courier;
+use crate::exchange::Exchange;
+use crate::request::{Prepared, Unwritable, prepare};
 use crate::targets::Target;
 
-/// How long an attempt may take.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long Lambda lets the function run, by default: the template's `DeliverTimeoutSeconds`.
+const FUNCTION_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// What of the function's time is kept to record the outcome and send what follows.
 const RECORDING_TIME: Duration = Duration::from_secs(2);
 
 /// With less time than this an attempt is not begun.
-const ATTEMPT_TIME_MIN: Duration = Duration::from_millis(500);
+pub(crate) const ATTEMPT_TIME_MIN: Duration = Duration::from_millis(500);
 
 /// A receiver that has not answered by then is slow.
 const SLOW_AFTER: Duration = Duration::from_secs(2);
 
-const _: () = assert!(ATTEMPT_TIMEOUT.as_secs() > carillon_sender::CONNECT_TIMEOUT.as_secs());
-
-/// Media type of an event in structured mode (CloudEvents HTTP protocol binding 1.0, section 3.2).
-const STRUCTURED: HeaderValue = HeaderValue::from_static("application/cloudevents+json; charset=utf-8");
-const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
-const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
-const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+// The longest attempt fits into a run, and has time to make a connection.
+const _: () = assert!(AttemptTimeout::SECONDS_MAX + RECORDING_TIME.as_secs() < FUNCTION_TIMEOUT.as_secs());
+const _: () = assert!(AttemptTimeout::SECONDS_MAX > carillon_sender::CONNECT_TIMEOUT.as_secs());
+// The shortest, a second, is always begun when there is time.
+const _: () = assert!(ATTEMPT_TIME_MIN.as_millis() < 1000);
 
 /// A task with all that was read for it.
 pub(crate) struct Case {
@@ -75,8 +74,10 @@ pub(crate) enum Undone {
     Aws(#[from] AwsError),
     #[error("there is not enough time left for an attempt")]
     Late,
-    #[error("a header cannot be written")]
-    Header(#[from] http::header::InvalidHeaderValue),
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    #[error(transparent)]
+    Unwritable(#[from] Unwritable),
 }
 
 /// Does what the task may do, and tells what must be sent then.
@@ -104,15 +105,22 @@ pub(crate) async fn attempt(
         this.cancel().await?;
         return Ok(None);
     };
-    timeout(now(), deadline)?;
+    ends(now(), target.timeout, deadline)?;
+    let payload = payload(target.format, json, task.event.accepted_at)?;
     if this.claim(now(), deadline).await? == Claim::Lost {
         return Ok(None);
     }
+    if !target.is_active() {
+        this.disable().await?;
+        return Ok(None);
+    }
     let started = now();
-    let post = signed(&task, &target, json, started, timeout(started, deadline)?)?;
-    let outcome = this.post(post, started, state).await;
+    let until = ends(started, target.timeout, deadline)?;
+    let prepared = prepare(task.delivery(), &target, payload, started)?;
+    let outcome = this.post(&prepared, &target, started, until, state).await;
     let ended = now();
-    let decision = decide(task.delivery(), (round, number), outcome, &courier.policy, &courier.pace, ended);
+    let policy = target.policy.as_ref().unwrap_or(&courier.policy);
+    let decision = decide(task.delivery(), (round, number), outcome, policy, &courier.pace, ended);
     let record = AttemptRecord {
         round,
         number,
@@ -122,7 +130,7 @@ pub(crate) async fn attempt(
         status: outcome.status(),
     };
     this.tell(&record, decision);
-    if this.record(&record, decision).await? == Claim::Lost {
+    if this.record(Some(&record), decision).await? == Claim::Lost {
         return Ok(None);
     }
     if lane == Lane::Slow && state.slow && outcome.status().is_some() && ended.since(started) < SLOW_AFTER {
@@ -159,8 +167,17 @@ impl Attempt<'_> {
     }
 
     /// Posts. A receiver that lets the attempt wait is slow from then on, while the attempt goes on waiting.
-    async fn post(&self, post: Post<'_>, started: UnixMillis, state: State) -> Outcome {
-        let posting = self.courier.sender.post(post, started);
+    async fn post(
+        &self,
+        prepared: &Prepared,
+        target: &Target,
+        started: UnixMillis,
+        until: UnixMillis,
+        state: State,
+    ) -> Outcome {
+        let Courier { sender, tokens, .. } = self.courier;
+        let exchange = Exchange { sender, tokens, subscription: self.task.subscription, target, until };
+        let posting = exchange.outcome(prepared);
         let watching = async {
             tokio::time::sleep(SLOW_AFTER).await;
             if !state.slow {
@@ -181,27 +198,29 @@ impl Attempt<'_> {
         }
     }
 
-    async fn record(&self, record: &AttemptRecord, decision: Decision) -> Result<Claim, AwsError> {
+    /// Writes how it ended; without an attempt if none was made.
+    async fn record(&self, record: Option<&AttemptRecord>, decision: Decision) -> Result<Claim, AwsError> {
         let Courier { deliveries, retention, .. } = self.courier;
         match self.admission {
-            Admission::First => deliveries.record_first(self.task, Some(record), decision, *retention).await,
-            _ => deliveries.record(self.task, (self.round, self.number), Some(record), decision).await,
+            Admission::First => deliveries.record_first(self.task, record, decision, *retention).await,
+            _ => deliveries.record(self.task, (self.round, self.number), record, decision).await,
         }
     }
 
     /// Ends a delivery whose subscription or event is no more. A replay of one needs no end: it has failed before.
     async fn cancel(&self) -> Result<(), AwsError> {
-        let Courier { deliveries, retention, .. } = self.courier;
         tracing::info!(delivery = %self.task.delivery(), "cancelled: its subscription or its event is no more");
-        match self.admission {
-            Admission::First => {
-                deliveries.record_first(self.task, None, Decision::Cancelled, *retention).await?
-            }
-            Admission::Lease => {
-                deliveries.record(self.task, (self.round, self.number), None, Decision::Cancelled).await?
-            }
-            Admission::NewRound | Admission::Letter { .. } | Admission::Drop => Claim::Lost,
-        };
+        if self.admission != Admission::NewRound {
+            self.record(None, Decision::Cancelled).await?;
+        }
+        Ok(())
+    }
+
+    /// Fails a delivery whose subscription gets nothing, now that it is claimed. There is no dead letter of it, or
+    /// replays would come back for as long as that lasts.
+    async fn disable(&self) -> Result<(), AwsError> {
+        tracing::info!(delivery = %self.task.delivery(), "failed: its subscription is disabled or not confirmed");
+        self.record(None, Decision::Failed(FailReason::Disabled)).await?;
         Ok(())
     }
 
@@ -225,28 +244,32 @@ impl Attempt<'_> {
     }
 }
 
-/// How long an attempt that begins now may take.
-fn timeout(now: UnixMillis, deadline: UnixMillis) -> Result<Duration, Undone> {
-    let timeout = ATTEMPT_TIMEOUT.min(deadline.minus(RECORDING_TIME).since(now));
-    if timeout < ATTEMPT_TIME_MIN { Err(Undone::Late) } else { Ok(timeout) }
+/// When an attempt that begins `now` must have ended: by the subscription's own time-out, and while the function still
+/// has time to record it.
+fn ends(now: UnixMillis, timeout: Duration, deadline: UnixMillis) -> Result<UnixMillis, Undone> {
+    let until = (now + timeout).min(deadline.minus(RECORDING_TIME));
+    if until.since(now) < ATTEMPT_TIME_MIN { Err(Undone::Late) } else { Ok(until) }
 }
 
-/// The request of an attempt: the event's bytes with the headers of Standard Webhooks 1.0.0, signed by every secret.
-fn signed<'a>(
-    task: &DeliveryTask,
-    target: &'a Target,
-    json: String,
-    now: UnixMillis,
-    timeout: Duration,
-) -> Result<Post<'a>, Undone> {
-    let body = Bytes::from(json);
-    let (delivery, timestamp) = (task.delivery(), now.as_secs());
-    let signatures: Vec<_> =
-        target.secrets.iter().map(|secret| secret.sign(delivery, timestamp, &body)).collect();
-    let mut headers = HeaderMap::with_capacity(4);
-    headers.insert(CONTENT_TYPE, STRUCTURED);
-    headers.insert(WEBHOOK_ID, HeaderValue::from_str(&delivery.to_string())?);
-    headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
-    headers.insert(WEBHOOK_SIGNATURE, HeaderValue::from_str(&signatures.join(" "))?);
-    Ok(Post { endpoint: &target.endpoint, headers, body, timeout })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_ends_with_its_own_time_or_the_functions() {
+        let (now, timeout) = (UnixMillis(100_000), Duration::from_secs(15));
+        let until = |deadline| ends(now, timeout, UnixMillis(deadline)).ok();
+        assert_eq!(until(160_000), Some(UnixMillis(115_000)));
+        assert_eq!(until(110_000), Some(UnixMillis(108_000)));
+        assert_eq!(until(102_500), Some(UnixMillis(100_500)));
+        assert_eq!(until(102_499), None);
+    }
+
+    #[test]
+    fn the_template_gives_the_function_its_time() {
+        let template = include_str!("../../../infra/template.yaml");
+        let (_, parameter) = template.split_once("  DeliverTimeoutSeconds:\n").unwrap();
+        let default = parameter.lines().find_map(|line| line.trim().strip_prefix("Default: ")).unwrap();
+        assert_eq!(default.parse(), Ok(FUNCTION_TIMEOUT.as_secs()));
+    }
 }

@@ -53,7 +53,7 @@ pub(crate) async fn handle(courier: &Arc<Courier>, event: SqsEvent, deadline: u6
     let deadline = UnixMillis(deadline);
     let running = cases.into_iter().map(|(id, case)| {
         let courier = Arc::clone(courier);
-        apart(id, async move { attempt(&courier, case, deadline).await })
+        apart(id, async move { Box::pin(attempt(&courier, case, deadline)).await })
     });
     let mut endings = running.collect::<FuturesUnordered<_>>().ready_chunks(ENDINGS_MAX);
     while let Some(chunk) = endings.next().await {

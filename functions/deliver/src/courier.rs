@@ -15,6 +15,7 @@ use carillon_core::retry::{Pace, PaceError, RetryPolicy};
 use carillon_sender::{NotBuilt, Sender};
 
 use crate::targets::Targets;
+use crate::tokens::Tokens;
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -29,7 +30,9 @@ pub(crate) struct Courier {
     pub(crate) vault: Vault,
     pub(crate) sender: Sender,
     pub(crate) targets: Targets,
+    pub(crate) tokens: Tokens,
     pub(crate) retention: Duration,
+    /// Of subscriptions that have none of their own.
     pub(crate) policy: RetryPolicy,
     pub(crate) pace: Pace,
 }
@@ -78,6 +81,7 @@ impl Courier {
             vault: Vault::new(Kms::new(&sdk), setting("DATA_KEY_ARN")?),
             sender: Sender::new(&rules)?,
             targets: Targets::default(),
+            tokens: Tokens::default(),
             retention: DAY * setting("RETENTION_DAYS")?,
             policy: RetryPolicy::default(),
             pace: Pace::new(setting("RETRY_SCALE")?, queue_delay_max)?,

@@ -1,11 +1,17 @@
 //! `deliver`: makes one attempt for each task of the delivery queue and the slow queue.
 //!
-//! What a task may do, and in which order, is told in [`carillon_core::delivery`]; [`attempt`] follows it step by step.
+//! What a task may do, and in which order, is told in [`carillon_core::delivery`]; [`attempt`] follows it step by step. Where an
+//! attempt goes is read by [`targets`], what it sends is made by [`request`], and [`exchange`] sends it, with a token of
+//! [`tokens`] where the receiver wants one.
 
 mod attempt;
+mod authorization;
 mod batch;
 mod courier;
+mod exchange;
+mod request;
 mod targets;
+mod tokens;
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Where deliveries go: a subscription's endpoint and its opened secrets, kept for a moment.
+//! Where deliveries go, and how: all that an attempt needs of a subscription, its secrets opened, kept for a moment.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,25 +6,48 @@ use std::time::Duration;
 
 use carillon_aws::batch_read::{Item, Key};
 use carillon_aws::config::{
-    ConfigTable, StoredSubscription, StoredWorkspace, read_subscription, read_workspace,
+    ConfigTable, StoredSecret, StoredSubscription, StoredWorkspace, read_subscription, read_workspace,
 };
 use carillon_aws::error::AwsError;
 use carillon_aws::now;
 use carillon_aws::vault::{SecretName, Vault};
 use carillon_core::endpoint::Endpoint;
 use carillon_core::id::{SubscriptionId, WorkspaceId};
+use carillon_core::retry::RetryPolicy;
 use carillon_core::signature::SigningSecret;
+use carillon_core::subscription::{CustomHeaders, Details, Format, Status, Subscription};
 use carillon_core::task::DeliveryTask;
 use carillon_core::time::UnixMillis;
+use carillon_core::workspace::Settings;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::authorization::{Proof, Unusable};
 
 /// How long a subscription is taken to be as it was read. A change holds for every attempt that starts 5 s after its
 /// answer, so less than that.
 const KEPT: Duration = Duration::from_secs(4);
 
-/// What an attempt needs of its subscription.
+/// What an attempt needs of its subscription. It holds secrets, so it has no `Debug`.
 pub(crate) struct Target {
+    /// Whether it gets anything.
+    pub(crate) status: Status,
+    pub(crate) revision: u64,
     pub(crate) endpoint: Endpoint,
-    pub(crate) secrets: Vec<SigningSecret>,
+    pub(crate) format: Format,
+    pub(crate) headers: HeaderMap,
+    pub(crate) proof: Proof,
+    pub(crate) timeout: Duration,
+    /// The default one if absent.
+    pub(crate) policy: Option<RetryPolicy>,
+    /// What its workspace allows and demands.
+    settings: Settings,
+    signing: Vec<SigningKey>,
+}
+
+/// A signing secret, and when it goes out of use.
+struct SigningKey {
+    secret: SigningSecret,
+    expires_at: Option<UnixMillis>,
 }
 
 /// The subscriptions that were read of late.
@@ -70,8 +93,11 @@ impl Targets {
             match open(config, vault, workspace, subscription, read).await {
                 Ok(target) => {
                     let target = target.map(Arc::new);
-                    let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-                    kept.insert(subscription, (now(), target.clone()));
+                    // One that gets nothing is read anew each time: once it is enabled, what it is sent must not fail.
+                    if target.as_ref().is_none_or(|target| target.is_active()) {
+                        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+                        kept.insert(subscription, (now(), target.clone()));
+                    }
                     targets.insert(subscription, target);
                 }
                 Err(error) => tracing::error!(%subscription, %error, "a subscription cannot be read"),
@@ -81,26 +107,174 @@ impl Targets {
     }
 }
 
+impl Target {
+    fn new(
+        subscription: Subscription,
+        settings: Settings,
+        signing: Vec<SigningKey>,
+        secret: Option<&str>,
+    ) -> Result<Self, Unusable> {
+        let Details { endpoint, format, authorization, headers, retry_policy, timeout, .. } =
+            subscription.details;
+        Ok(Self {
+            status: subscription.status,
+            revision: subscription.revision,
+            endpoint,
+            format,
+            headers: header_map(&headers)?,
+            proof: Proof::new(&authorization, secret)?,
+            timeout: timeout.span(),
+            policy: retry_policy,
+            settings,
+            signing,
+        })
+    }
+
+    /// Whether it gets anything: neither disabled nor waiting for its endpoint's owner.
+    pub(crate) fn is_active(&self) -> bool {
+        self.status == Status::Active
+    }
+
+    /// The signing secrets that are in use.
+    pub(crate) fn live(&self, now: UnixMillis) -> impl Iterator<Item = &SigningSecret> {
+        let live = move |key: &&SigningKey| key.expires_at.is_none_or(|expires_at| now < expires_at);
+        self.signing.iter().filter(live).map(|key| &key.secret)
+    }
+
+    /// Whether the workspace lets a request go there now. It may demand HTTPS since the URL was written.
+    pub(crate) fn permits(&self, endpoint: &Endpoint) -> bool {
+        !self.settings.https_required || endpoint.url().scheme() == "https"
+    }
+}
+
+/// Why a subscription's target cannot be made: never the receiver's doing.
+#[derive(Debug, thiserror::Error)]
+enum Unopened {
+    #[error(transparent)]
+    Aws(#[from] AwsError),
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
+}
+
+/// The target of a subscription among what was read; `None`: it is no more.
 async fn open(
     config: &ConfigTable,
     vault: &Vault,
     workspace: &WorkspaceId,
     subscription: SubscriptionId,
     read: &HashMap<Key, Item>,
-) -> Result<Option<Target>, AwsError> {
+) -> Result<Option<Target>, Unopened> {
     let item = |key| read.get(&key).cloned();
     let (Some(stored), Some(in_workspace)) =
         (item(config.subscription_key(workspace, subscription)), item(config.workspace_key(workspace)))
     else {
         return Ok(None);
     };
-    let StoredSubscription { subscription, secrets } = read_subscription(stored)?;
-    let StoredWorkspace { data_key, .. } = read_workspace(in_workspace)?;
-    let owner = subscription.id.to_string();
-    let mut opened = Vec::with_capacity(secrets.len());
-    for (secret, sealed) in &secrets {
-        let name = SecretName { workspace, owner: &owner, secret };
-        opened.push(SigningSecret::from_bytes(vault.open(&data_key, name, sealed).await?));
+    let stored = read_subscription(stored)?;
+    let StoredWorkspace { workspace: in_workspace, data_key } = read_workspace(in_workspace)?;
+    let owner = stored.subscription.id.to_string();
+    let open = async |secret: &StoredSecret| {
+        let name = SecretName { workspace, owner: &owner, secret: &secret.name };
+        vault.open(&data_key, name, &secret.sealed).await
+    };
+    let mut signing = Vec::with_capacity(stored.signing.len());
+    for key in stored.live(now()) {
+        let secret = SigningSecret::from_bytes(open(key).await?);
+        signing.push(SigningKey { secret, expires_at: key.expires_at });
     }
-    Ok(Some(Target { endpoint: subscription.endpoint, secrets: opened }))
+    let StoredSubscription { subscription, authorization, .. } = stored;
+    let secret = match &authorization {
+        Some(secret) => Some(String::from_utf8(open(secret).await?).map_err(|_| Unusable::Secret)?),
+        None => None,
+    };
+    Ok(Some(Target::new(subscription, in_workspace.settings, signing, secret.as_deref())?))
+}
+
+fn header_map(headers: &CustomHeaders) -> Result<HeaderMap, Unusable> {
+    let header = |(name, value): (&carillon_core::subscription::HeaderName, &str)| {
+        let name = HeaderName::from_bytes(name.as_str().as_bytes()).map_err(|_| Unusable::Header)?;
+        Ok((name, HeaderValue::from_str(value).map_err(|_| Unusable::Header)?))
+    };
+    headers.iter().map(header).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
+    use carillon_core::invalid::Findings;
+    use carillon_core::subscription::{AttemptTimeout, Authorization};
+    use carillon_core::workspace::WorkspaceKind;
+
+    use super::*;
+
+    /// The signing secret of targets in tests.
+    pub(crate) const SECRET: &[u8] = b"a secret of at least 24 bytes";
+
+    /// The secret of their authorization.
+    pub(crate) const PROOF: &str = "the-secret-of-the-proof";
+
+    /// What tests vary of a target.
+    pub(crate) struct Parts {
+        pub(crate) signing: Vec<(Vec<u8>, Option<UnixMillis>)>,
+        pub(crate) authorization: Authorization,
+        pub(crate) headers: BTreeMap<String, String>,
+        pub(crate) https_required: bool,
+    }
+
+    pub(crate) fn target(endpoint: &str) -> Target {
+        with(endpoint, |_| {})
+    }
+
+    pub(crate) fn with(endpoint: &str, vary: impl FnOnce(&mut Parts)) -> Target {
+        let mut parts = Parts {
+            signing: vec![(SECRET.to_vec(), None)],
+            authorization: Authorization::None,
+            headers: BTreeMap::new(),
+            https_required: false,
+        };
+        vary(&mut parts);
+        let mut findings = Findings::default();
+        let headers = CustomHeaders::read(parts.headers, "", &mut findings);
+        findings.into_result(()).unwrap();
+        let details = Details {
+            endpoint: Endpoint::stored(endpoint).unwrap(),
+            title: None,
+            types: vec!["*".parse().unwrap()],
+            filter: None,
+            format: Format::CloudEvents,
+            authorization: parts.authorization,
+            headers,
+            retry_policy: None,
+            timeout: AttemptTimeout::default(),
+            rate_per_minute: None,
+        };
+        let subscription = Subscription {
+            id: "sub_00000000000000000000000000".parse().unwrap(),
+            workspace: "acme".parse().unwrap(),
+            subscriber: "tpp-1".parse().unwrap(),
+            details,
+            status: Status::Active,
+            created_at: UnixMillis(0),
+            updated_at: UnixMillis(0),
+            revision: 1,
+        };
+        let settings =
+            Settings { https_required: parts.https_required, ..Settings::default_of(WorkspaceKind::Custom) };
+        let signing = parts
+            .signing
+            .into_iter()
+            .map(|(secret, expires_at)| SigningKey { secret: SigningSecret::from_bytes(secret), expires_at });
+        let target = Target::new(subscription, settings, signing.collect(), Some(PROOF));
+        target.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn a_workspace_may_demand_https_since_the_url_was_written() {
+        let endpoint = |url: &str| Endpoint::stored(url).unwrap();
+        let strict = with("http://example.com", |parts| parts.https_required = true);
+        assert!(!strict.permits(&strict.endpoint) && strict.permits(&endpoint("https://example.com")));
+        let loose = target("http://example.com");
+        assert!(loose.permits(&loose.endpoint));
+    }
 }

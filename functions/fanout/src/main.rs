@@ -3,6 +3,10 @@
 //! It is woken by the stream of the events table, and by the expansion queue for events with many matches. Of both it
 //! makes [`woken::Record`]s, works them off in order while its time lasts, and reports what it did not finish.
 
+mod cache;
+mod filters;
+mod patience;
+mod source;
 mod subscriptions;
 mod woken;
 mod work;

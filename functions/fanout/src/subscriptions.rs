@@ -1,137 +1,511 @@
-//! The subscriptions of workspaces, as matching needs them, kept for as long as nothing changed.
+//! The subscriptions that an event concerns.
+//!
+//! What matching reads of a workspace (rows, pattern by pattern, and filters) changes in transactions, but is read piece
+//! by piece, and partly kept from earlier. Were a subscription's patterns swapped between two reads, its old row could be
+//! gone already and its new one not yet seen, and it would miss an event that it asked for before and after. So what was
+//! read counts only if the workspace is at the same version after the reads as before them: then it was at that version
+//! all the time, as was all that is kept under it. Otherwise matching begins again, with the new version.
+//!
+//! Where all is kept nothing is read, since the version that the run has begun with was read after its events had been
+//! accepted.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use carillon_aws::DynamoDb;
-use carillon_aws::batch_read::batch_read;
-use carillon_aws::config::{ConfigTable, read_matching_version};
 use carillon_aws::error::AwsError;
+use carillon_aws::now;
 use carillon_core::event::AcceptedEvent;
 use carillon_core::id::{SubscriptionId, WorkspaceId};
-use carillon_core::matching::{MatchRow, Range, matches};
+use carillon_core::matching::{Expansion, MatchRow, Range, expand, matches};
+use carillon_core::subscription::FilterSource;
 use futures::future::try_join_all;
+use serde_json::Value;
 
-/// The most rows that are kept, some 25 MB with what is around them.
-const ROWS_MAX: usize = 500_000;
+use crate::cache::{Cache, NewlyRead};
+use crate::filters::{Compiled, Failures};
+use crate::patience::{Patience, Unplanned};
+use crate::source::{Source, Versions};
 
-/// What an entry weighs besides its rows, in rows: types that nobody asked for leave empty entries, perhaps many.
-const ENTRY_WEIGHT: usize = 16;
+/// How many filters are read at once: as many as one call takes.
+const FILTERS_READ_MAX: usize = 100;
 
-/// Matching rows by workspace and pattern, each workspace's as of one version.
-pub(crate) struct Subscriptions {
-    dynamodb: DynamoDb,
-    config: ConfigTable,
+/// The subscriptions of workspaces.
+pub(crate) struct Subscriptions<S> {
+    source: S,
     kept: Mutex<Cache>,
 }
 
-#[derive(Default)]
-struct Cache {
-    workspaces: HashMap<WorkspaceId, Kept>,
-    weight: usize,
+/// The versions of workspaces that a run goes by.
+pub(crate) struct Current(Mutex<Versions>);
+
+/// Whom an event concerns, within a range of subscriptions.
+#[derive(Debug, Default)]
+pub(crate) struct Matched {
+    /// They get it.
+    pub(crate) subscriptions: Vec<SubscriptionId>,
+    /// How many do not, by their filters' word.
+    pub(crate) filtered_out: usize,
+    /// Those among them whose filters could not be evaluated.
+    pub(crate) failures: Failures,
+    /// What of the range is left for other steps.
+    pub(crate) parts: Vec<Range>,
 }
 
-/// The versions of a batch's workspaces, read once, at its beginning; an error where what was read makes no sense. A
-/// workspace that is no more has none.
-pub(crate) type Versions = HashMap<WorkspaceId, Result<u64, String>>;
-
-struct Kept {
-    version: u64,
-    rows: HashMap<String, Arc<Vec<MatchRow>>>,
-}
-
-impl Subscriptions {
-    pub(crate) fn new(dynamodb: DynamoDb, config: ConfigTable) -> Self {
-        Self { dynamodb, config, kept: Mutex::default() }
+impl<S: Source> Subscriptions<S> {
+    pub(crate) fn new(source: S) -> Self {
+        Self { source, kept: Mutex::default() }
     }
 
-    /// Reads the versions that a batch goes by.
-    pub(crate) async fn versions(&self, workspaces: &HashSet<WorkspaceId>) -> Result<Versions, AwsError> {
-        let keys = workspaces.iter().map(|workspace| self.config.matching_key(workspace));
-        let mut read = batch_read(&self.dynamodb, keys).await?;
-        let mut versions = Versions::with_capacity(workspaces.len());
-        for workspace in workspaces {
-            if let Some(item) = read.remove(&self.config.matching_key(workspace)) {
-                versions.insert(
-                    workspace.clone(),
-                    read_matching_version(item).map_err(|error| error.to_string()),
-                );
+    /// Reads the versions that a run goes by.
+    pub(crate) async fn begin(&self, workspaces: &HashSet<WorkspaceId>) -> Result<Current, AwsError> {
+        let versions = self.source.versions(workspaces).await?;
+        for (workspace, version) in &versions {
+            if let Ok(version) = version {
+                self.kept().begin(workspace, *version, now());
             }
         }
-        Ok(versions)
+        Ok(Current(Mutex::new(versions)))
     }
 
-    /// The subscriptions in a range that get an event.
+    /// Whom an event concerns within a range. Begins anew while the workspace changes under it, until `patience` is
+    /// over. Once `filtering` is, the filters that are left are left to another step, but one at least is evaluated.
     pub(crate) async fn matching(
         &self,
-        versions: &Versions,
+        current: &Current,
         event: &AcceptedEvent,
         range: Range,
-    ) -> Result<BTreeSet<SubscriptionId>, AwsError> {
+        patience: Patience,
+        filtering: Patience,
+    ) -> Result<Matched, Unplanned> {
         let workspace = &event.key.workspace;
-        let version = match versions.get(workspace) {
-            None => return Ok(BTreeSet::new()),
-            Some(Ok(version)) => *version,
-            Some(Err(detail)) => return Err(AwsError::Item { table: "config", detail: detail.clone() }),
-        };
-        let rows = try_join_all(
-            event.event_type.patterns().map(|pattern| self.rows(workspace, version, pattern, range)),
-        );
-        let rows = rows.await?;
-        Ok(matches(event, rows.iter().flat_map(|rows| rows.iter()), range))
+        while let Some(version) = current.version(workspace)? {
+            let mut step = Step { of: self, version, event, range, filtering, read: NewlyRead::default() };
+            let matched = step.matched().await?;
+            if !step.read.any {
+                return Ok(matched);
+            }
+            let read = step.read;
+            let version_after = self.source.version(workspace).await?;
+            if version_after == Some(version) {
+                self.kept().keep(workspace, version, read, now());
+                return Ok(matched);
+            }
+            current.moved(workspace, version_after);
+            if let Some(version) = version_after {
+                self.kept().begin(workspace, version, now());
+            }
+            if patience.is_over() {
+                return Err(Unplanned::Moved);
+            }
+        }
+        Ok(Matched::default())
     }
 
-    /// All rows of a pattern, from what is kept or to be kept; or, for a part of them, no more than that part: a function
-    /// that begins with it must not spend its time on reading the rest.
-    async fn rows(
-        &self,
-        workspace: &WorkspaceId,
-        version: u64,
-        pattern: String,
-        range: Range,
-    ) -> Result<Arc<Vec<MatchRow>>, AwsError> {
-        if let Some(rows) = self.kept(workspace, version, &pattern) {
-            return Ok(rows);
+    fn kept(&self) -> MutexGuard<'_, Cache> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The filters of candidates.
+type Filters = BTreeMap<SubscriptionId, Found>;
+
+enum Found {
+    Compiled(Arc<Compiled>),
+    Source(FilterSource),
+}
+
+/// One try to match an event, by what is kept of one version and what is read.
+struct Step<'a, S> {
+    of: &'a Subscriptions<S>,
+    version: u64,
+    event: &'a AcceptedEvent,
+    range: Range,
+    filtering: Patience,
+    read: NewlyRead,
+}
+
+impl<S: Source> Step<'_, S> {
+    /// Too many candidates are split before any filter is evaluated, so that no step has more filters than tasks.
+    async fn matched(&mut self) -> Result<Matched, AwsError> {
+        let candidates = self.candidates().await?;
+        match expand(candidates.keys().copied().collect(), self.range) {
+            Expansion::Ranges(parts) => Ok(Matched { parts, ..Matched::default() }),
+            Expansion::Deliveries(subscriptions) if !candidates.values().any(|filtered| *filtered) => {
+                Ok(Matched { subscriptions, ..Matched::default() })
+            }
+            Expansion::Deliveries(_) => self.filtered(candidates).await,
         }
-        let rows = Arc::new(self.config.match_rows(workspace, &pattern, range).await?);
+    }
+
+    /// Whom the event concerns but for filters, and whether each has one.
+    async fn candidates(&mut self) -> Result<BTreeMap<SubscriptionId, bool>, AwsError> {
+        let mut rows = Vec::new();
+        let mut missing = Vec::new();
+        for pattern in self.event.event_type.patterns() {
+            match self.of.kept().rows(&self.event.key.workspace, self.version, &pattern) {
+                Some(kept) => rows.push(kept),
+                None => missing.push(pattern),
+            }
+        }
+        rows.extend(self.read_rows(missing).await?);
+        Ok(matches(self.event, rows.iter().flat_map(|rows| rows.iter()), self.range))
+    }
+
+    /// All rows of the patterns, to be kept; or, for a part of them, no more than that part: a function that begins with
+    /// it must not spend its time on reading the rest.
+    async fn read_rows(&mut self, patterns: Vec<String>) -> Result<Vec<Arc<Vec<MatchRow>>>, AwsError> {
+        self.read.any |= !patterns.is_empty();
+        let (source, workspace, range) = (&self.of.source, &self.event.key.workspace, self.range);
+        let read = try_join_all(patterns.iter().map(|pattern| source.rows(workspace, pattern, range)));
+        let read: Vec<_> = read.await?.into_iter().map(Arc::new).collect();
         if range == Range::default() {
-            self.kept.lock().unwrap_or_else(PoisonError::into_inner).keep(workspace, version, pattern, &rows);
+            patterns.into_iter().zip(&read).for_each(|(pattern, rows)| self.read.add_rows(pattern, rows));
         }
-        Ok(rows)
+        Ok(read)
     }
 
-    fn kept(&self, workspace: &WorkspaceId, version: u64, pattern: &str) -> Option<Arc<Vec<MatchRow>>> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = kept.workspaces.get(workspace).filter(|entry| entry.version == version)?;
-        entry.rows.get(pattern).cloned()
+    /// Asks the filters of the candidates that have one, in the order of their ids.
+    async fn filtered(&mut self, candidates: BTreeMap<SubscriptionId, bool>) -> Result<Matched, AwsError> {
+        let mut matched = Matched::default();
+        // Its numbers and its depth were not looked at when it was accepted, so it need not have a value.
+        let event: Result<Value, _> = serde_json::from_str(&self.event.json);
+        let event = event.map_err(|error| format!("the event's JSON has no value: {error}"));
+        let candidates: Vec<_> = candidates.into_iter().collect();
+        let mut last = None;
+        let mut asked = false;
+        for candidates in candidates.chunks(FILTERS_READ_MAX) {
+            let filters = if event.is_ok() { self.filters(candidates).await? } else { BTreeMap::new() };
+            for (subscription, filtered) in candidates.iter().copied() {
+                if !filtered {
+                    matched.subscriptions.push(subscription);
+                } else if asked && self.filtering.is_over() {
+                    matched.parts.push(Range { after: last, up_to: self.range.up_to });
+                    return Ok(matched);
+                } else {
+                    asked = true;
+                    let verdict = event
+                        .as_ref()
+                        .map_err(Clone::clone)
+                        .and_then(|event| self.filter(subscription, &filters).matches(event));
+                    matched.add(subscription, verdict);
+                }
+                last = Some(subscription);
+            }
+        }
+        Ok(matched)
+    }
+
+    /// What these candidates' filters are compiled from, as far as they are not kept.
+    async fn filters(&mut self, candidates: &[(SubscriptionId, bool)]) -> Result<Filters, AwsError> {
+        let workspace = &self.event.key.workspace;
+        let mut filters = Filters::new();
+        let mut missing = Vec::new();
+        for (subscription, _) in candidates.iter().copied().filter(|(_, filtered)| *filtered) {
+            match self.of.kept().filter(workspace, self.version, subscription) {
+                Some(kept) => _ = filters.insert(subscription, Found::Compiled(kept)),
+                None => missing.push(subscription),
+            }
+        }
+        if !missing.is_empty() {
+            self.read.any = true;
+            let read = self.of.source.filters(workspace, &missing).await?;
+            filters
+                .extend(read.into_iter().map(|(subscription, filter)| (subscription, Found::Source(filter))));
+        }
+        Ok(filters)
+    }
+
+    /// A candidate's filter, compiled now if it is not kept: compiling takes time, too.
+    fn filter(&mut self, subscription: SubscriptionId, filters: &Filters) -> Arc<Compiled> {
+        let source = match filters.get(&subscription) {
+            Some(Found::Compiled(filter)) => return Arc::clone(filter),
+            Some(Found::Source(source)) => Some(source),
+            None => None,
+        };
+        let filter = Arc::new(Compiled::new(source));
+        self.read.add_filter(subscription, &filter);
+        filter
     }
 }
 
-impl Cache {
-    fn keep(&mut self, workspace: &WorkspaceId, version: u64, pattern: String, rows: &Arc<Vec<MatchRow>>) {
-        let known = self.workspaces.get(workspace).map(|kept| kept.version);
-        if known.is_some_and(|known| known > version) {
-            return;
+impl Current {
+    fn version(&self, workspace: &WorkspaceId) -> Result<Option<u64>, AwsError> {
+        match self.0.lock().unwrap_or_else(PoisonError::into_inner).get(workspace) {
+            None => Ok(None),
+            Some(Ok(version)) => Ok(Some(*version)),
+            Some(Err(detail)) => Err(AwsError::Item { table: "config", detail: detail.clone() }),
         }
-        if known.is_some_and(|known| known < version)
-            && let Some(old) = self.workspaces.remove(workspace)
-        {
-            self.weight -= old.rows.values().map(|rows| weight(rows)).sum::<usize>();
-        }
-        if self.weight + weight(rows) > ROWS_MAX {
-            *self = Self::default();
-        }
-        let kept = self
-            .workspaces
-            .entry(workspace.clone())
-            .or_insert_with(|| Kept { version, rows: HashMap::new() });
-        // Of one version the rows of a pattern are always as many.
-        if kept.rows.insert(pattern, Arc::clone(rows)).is_none() {
-            self.weight += weight(rows);
+    }
+
+    fn moved(&self, workspace: &WorkspaceId, version: Option<u64>) {
+        let mut versions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match version {
+            Some(version) => _ = versions.insert(workspace.clone(), Ok(version)),
+            None => _ = versions.remove(workspace),
         }
     }
 }
 
-fn weight(rows: &[MatchRow]) -> usize {
-    rows.len() + ENTRY_WEIGHT
+impl Matched {
+    fn add(&mut self, subscription: SubscriptionId, verdict: Result<bool, String>) {
+        match verdict {
+            Ok(true) => return self.subscriptions.push(subscription),
+            Ok(false) => {}
+            Err(reason) => self.failures.add(subscription, &reason),
+        }
+        self.filtered_out += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use carillon_core::event::Event;
+    use carillon_core::matching::EXPANSION_SIZE;
+    use carillon_core::time::UnixMillis;
+    use serde_json::json;
+
+    use super::*;
+
+    const FOR_EVER: Patience = Patience::until(UnixMillis(u64::MAX));
+    const OVER: Patience = Patience::until(UnixMillis(0));
+    const ALL: Range = Range { after: None, up_to: None };
+
+    /// A workspace's subscriptions, and what happens to them between reads.
+    #[derive(Default)]
+    struct World {
+        version: Option<u64>,
+        rows: HashMap<String, Vec<MatchRow>>,
+        filters: HashMap<SubscriptionId, FilterSource>,
+        reads: usize,
+        changes: HashMap<usize, fn(&mut World)>,
+        always: Option<fn(&mut World)>,
+    }
+
+    impl World {
+        fn put(&mut self, pattern: &str, id: u64, filter: Option<Value>) {
+            let row = MatchRow {
+                subscription: subscription(id),
+                subscriber: "tpp".parse().unwrap(),
+                filtered: filter.is_some(),
+                created_at: UnixMillis(0),
+            };
+            self.rows.entry(pattern.to_owned()).or_default().push(row);
+            self.filters.extend(filter.map(|filter| (subscription(id), FilterSource::Pattern(filter))));
+            self.version = self.version.or(Some(1));
+        }
+
+        /// Makes what asked for `a:b` ask for `a:*`, and the other way round.
+        fn swap(&mut self) {
+            let [exact, prefix] = ["a:b", "a:*"].map(|pattern| self.rows.remove(pattern).unwrap_or_default());
+            self.rows.extend([("a:b".to_owned(), prefix), ("a:*".to_owned(), exact)]);
+            self.change();
+        }
+
+        fn change(&mut self) {
+            self.version = self.version.map(|version| version + 1);
+        }
+
+        /// Before the first read, or after one.
+        fn at_read(&mut self) {
+            if let Some(change) = self.changes.remove(&self.reads).or(self.always) {
+                change(self);
+            }
+            self.reads += 1;
+        }
+    }
+
+    impl Source for Mutex<World> {
+        async fn versions(&self, workspaces: &HashSet<WorkspaceId>) -> Result<Versions, AwsError> {
+            let version = self.lock().unwrap().version;
+            Ok(workspaces.iter().filter_map(|id| Some((id.clone(), Ok(version?)))).collect())
+        }
+
+        async fn version(&self, _: &WorkspaceId) -> Result<Option<u64>, AwsError> {
+            let mut world = self.lock().unwrap();
+            world.at_read();
+            Ok(world.version)
+        }
+
+        async fn rows(&self, _: &WorkspaceId, pattern: &str, _: Range) -> Result<Vec<MatchRow>, AwsError> {
+            let mut world = self.lock().unwrap();
+            world.at_read();
+            Ok(world.rows.get(pattern).cloned().unwrap_or_default())
+        }
+
+        async fn filters(
+            &self,
+            _: &WorkspaceId,
+            subscriptions: &[SubscriptionId],
+        ) -> Result<HashMap<SubscriptionId, FilterSource>, AwsError> {
+            let mut world = self.lock().unwrap();
+            world.at_read();
+            let filter = |id: &SubscriptionId| Some((*id, world.filters.get(id)?.clone()));
+            Ok(subscriptions.iter().filter_map(filter).collect())
+        }
+    }
+
+    fn subscription(id: u64) -> SubscriptionId {
+        SubscriptionId::new(UnixMillis(id), [0; 10])
+    }
+
+    fn event(event_type: &str, data: &str) -> AcceptedEvent {
+        let json =
+            format!(r#"{{"specversion":"1.0","id":"1","source":"/s","type":"{event_type}","data":{data}}}"#);
+        Event::from_structured(&json).unwrap().accepted("acme".parse().unwrap(), UnixMillis(0))
+    }
+
+    struct Run {
+        subscriptions: Subscriptions<Mutex<World>>,
+        current: Current,
+    }
+
+    impl Run {
+        async fn begin(world: World) -> Self {
+            let subscriptions = Subscriptions::new(Mutex::new(world));
+            let current = subscriptions.begin(&HashSet::from(["acme".parse().unwrap()])).await.unwrap();
+            Self { subscriptions, current }
+        }
+
+        async fn matching(&self, event: &AcceptedEvent, range: Range) -> Matched {
+            self.subscriptions.matching(&self.current, event, range, FOR_EVER, FOR_EVER).await.unwrap()
+        }
+
+        fn world(&self) -> MutexGuard<'_, World> {
+            self.subscriptions.source.lock().unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn swapped_patterns_are_missed_at_no_moment() {
+        for (moment, asked_for) in (0..12).flat_map(|moment| [(moment, "a:b"), (moment, "a:*")]) {
+            for keeps_some in [false, true] {
+                let mut world = World::default();
+                world.put(asked_for, 1, Some(json!({"data": [7]})));
+                world.changes.insert(moment, World::swap);
+                let run = Run::begin(world).await;
+                if keeps_some {
+                    // The rows of `a:*`, beside which those of `a:b` are read later.
+                    run.matching(&event("a:c", "7"), ALL).await;
+                }
+                let matched = run.matching(&event("a:b", "7"), ALL).await;
+                assert_eq!(matched.subscriptions, [subscription(1)], "{asked_for} {moment} {keeps_some}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_not_read() {
+        let mut world = World::default();
+        world.put("a:*", 1, Some(json!({"data": [7]})));
+        let run = Run::begin(world).await;
+        run.matching(&event("a:b", "7"), ALL).await;
+        let reads = run.world().reads;
+        assert_eq!(reads, 5, "three patterns, a filter, the version");
+        for _ in 0..3 {
+            assert_eq!(run.matching(&event("a:b", "7"), ALL).await.subscriptions.len(), 1);
+        }
+        assert_eq!(run.world().reads, reads);
+    }
+
+    #[tokio::test]
+    async fn a_part_is_not_taken_for_all() {
+        let mut world = World::default();
+        world.put("a:b", 1, None);
+        let run = Run::begin(world).await;
+        let part = Range { after: Some(subscription(5)), up_to: None };
+        assert!(run.matching(&event("a:b", "7"), part).await.subscriptions.is_empty());
+        assert_eq!(run.world().reads, 4, "three patterns and the version");
+        assert_eq!(run.matching(&event("a:b", "7"), ALL).await.subscriptions.len(), 1);
+        assert_eq!(run.world().reads, 8);
+    }
+
+    #[tokio::test]
+    async fn a_workspace_that_never_rests_is_left_for_later() {
+        let mut world = World::default();
+        world.put("a:b", 1, None);
+        world.always = Some(World::change);
+        let Run { subscriptions, current } = Run::begin(world).await;
+        let matched = subscriptions.matching(&current, &event("a:b", "7"), ALL, OVER, FOR_EVER).await;
+        assert!(matches!(matched, Err(Unplanned::Moved)));
+    }
+
+    #[tokio::test]
+    async fn a_workspace_that_goes_away_matches_nothing() {
+        let mut world = World::default();
+        world.put("a:b", 1, None);
+        world.changes.insert(2, |world| world.version = None);
+        let run = Run::begin(world).await;
+        assert!(run.matching(&event("a:b", "7"), ALL).await.subscriptions.is_empty());
+        let reads = run.world().reads;
+        assert!(run.matching(&event("a:b", "7"), ALL).await.subscriptions.is_empty());
+        assert_eq!(run.world().reads, reads);
+    }
+
+    #[tokio::test]
+    async fn filters_have_the_last_word() {
+        let mut world = World::default();
+        world.put("a:b", 1, None);
+        world.put("a:*", 2, Some(json!({"data": [7]})));
+        world.put("*", 3, Some(json!({"data": [8]})));
+        world.put("*", 4, Some(json!({"data": [7]})));
+        world.filters.remove(&subscription(4));
+        let run = Run::begin(world).await;
+        for _ in 0..2 {
+            let matched = run.matching(&event("a:b", "7"), ALL).await;
+            assert_eq!(matched.subscriptions, [1, 2].map(subscription));
+            assert_eq!(matched.filtered_out, 2);
+            assert_eq!(format!("{:?}", matched.failures).matches("sub_").count(), 1, "the last one's");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_event_that_is_no_value_matches_no_filter() {
+        let mut world = World::default();
+        world.put("a:b", 1, None);
+        world.put("a:b", 2, Some(json!({"type": ["a:b"]})));
+        let run = Run::begin(world).await;
+        for data in ["1e999".to_owned(), format!("{}{}", "[".repeat(200), "]".repeat(200))] {
+            let matched = run.matching(&event("a:b", &data), ALL).await;
+            assert_eq!((matched.subscriptions.len(), matched.filtered_out), (1, 1));
+        }
+    }
+
+    #[tokio::test]
+    async fn too_many_candidates_are_split_before_a_filter_is_asked() {
+        let mut world = World::default();
+        for id in 0..=EXPANSION_SIZE as u64 {
+            world.put("a:b", id, Some(json!({"data": [8]})));
+        }
+        let run = Run::begin(world).await;
+        let matched = run.matching(&event("a:b", "7"), ALL).await;
+        assert!(matched.subscriptions.is_empty() && matched.parts.len() > 1);
+        assert_eq!(run.world().reads, 4, "three patterns and the version");
+        let mut filtered_out = 0;
+        for part in matched.parts {
+            filtered_out += run.matching(&event("a:b", "7"), part).await.filtered_out;
+        }
+        assert_eq!(filtered_out, EXPANSION_SIZE + 1);
+    }
+
+    #[tokio::test]
+    async fn filters_for_which_there_is_no_time_are_left_to_other_steps() {
+        let mut world = World::default();
+        for id in 0..10 {
+            world.put("a:b", id, (id % 2 == 1).then(|| json!({"data": [7]})));
+        }
+        let run = Run::begin(world).await;
+        let (mut parts, mut found, mut steps) = (vec![ALL], Vec::new(), 0);
+        while let Some(part) = parts.pop() {
+            let event = event("a:b", "7");
+            let matched = run.subscriptions.matching(&run.current, &event, part, FOR_EVER, OVER);
+            let matched = matched.await.unwrap();
+            found.extend(matched.subscriptions);
+            parts.extend(matched.parts);
+            steps += 1;
+        }
+        assert_eq!(found, (0..10).map(subscription).collect::<Vec<_>>());
+        assert_eq!(steps, 5, "each evaluates one filter");
+    }
 }

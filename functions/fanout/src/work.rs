@@ -13,13 +13,15 @@ use carillon_aws::queue::{Message, Queue};
 use carillon_aws::{DynamoDb, Sqs, now, sdk_config};
 use carillon_core::event::AcceptedEvent;
 use carillon_core::id::{SubscriptionId, WorkspaceId};
-use carillon_core::matching::{EXPANSION_SIZE, Expansion, Range, expand};
-use carillon_core::task::{DeliveryTask, EventRef, ExpansionTask, TaskError};
+use carillon_core::matching::{EXPANSION_SIZE, Range};
+use carillon_core::task::{DeliveryTask, EventRef, ExpansionTask};
 use carillon_core::time::UnixMillis;
 use futures::FutureExt as _;
 use serde_json::json;
 
-use crate::subscriptions::{Subscriptions, Versions};
+use crate::patience::{FIRST_PAUSE, PAUSE_MAX, Patience, Unplanned};
+use crate::source::Table;
+use crate::subscriptions::{Current, Matched, Subscriptions};
 use crate::woken::{Record, Source, Step, Woken};
 
 /// What of the function's time is kept to send what was planned and to answer: this, or a third of it if it is short.
@@ -28,9 +30,9 @@ const SENDING_TIME: Duration = Duration::from_secs(10);
 /// What is kept of it to answer.
 const ANSWERING_TIME: Duration = Duration::from_millis(300);
 
-/// The pauses before what failed is tried again.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How long an event of the stream may spend on filters. Those behind it in its shard wait meanwhile; what is left goes the
+/// way of events with many matches, where nothing waits for it.
+const FILTERING_TIME: Duration = Duration::from_secs(2);
 
 /// How many messages are planned before they are sent.
 const PLANNED_MAX: usize = EXPANSION_SIZE;
@@ -38,7 +40,7 @@ const PLANNED_MAX: usize = EXPANSION_SIZE;
 /// Tables, queues, and the subscriptions that are kept.
 pub(crate) struct Fanout {
     events: EventTable,
-    subscriptions: Subscriptions,
+    subscriptions: Subscriptions<Table>,
     delivery: Queue,
     expansion: Queue,
     failure: Queue,
@@ -58,17 +60,6 @@ enum To {
     Failure,
 }
 
-/// A record that could not be planned, and will be tried again.
-#[derive(Debug, thiserror::Error)]
-enum Unplanned {
-    #[error(transparent)]
-    Aws(#[from] AwsError),
-    #[error(transparent)]
-    Task(#[from] TaskError),
-    #[error("it goes to the failure queue by the redrive policy")]
-    Poisoned,
-}
-
 impl Fanout {
     pub(crate) async fn from_environment() -> Result<Self, SettingError> {
         let sdk = sdk_config().await;
@@ -79,10 +70,10 @@ impl Fanout {
             delivery: queue("DELIVERY_QUEUE_URL")?,
             expansion: queue("EXPANSION_QUEUE_URL")?,
             failure: queue("FANOUT_FAILURE_QUEUE_URL")?,
-            subscriptions: Subscriptions::new(
+            subscriptions: Subscriptions::new(Table::new(
                 dynamodb.clone(),
                 ConfigTable::new(dynamodb, setting("CONFIG_TABLE")?),
-            ),
+            )),
         })
     }
 
@@ -90,11 +81,11 @@ impl Fanout {
     /// and queues, names what must come again.
     pub(crate) async fn handle(&self, woken: Woken, deadline: u64) -> SqsBatchResponse {
         let deadline = UnixMillis(deadline);
-        let patience = Patience { until: deadline.minus(SENDING_TIME.min(deadline.since(now()) / 3)) };
+        let patience = Patience::until(deadline.minus(SENDING_TIME.min(deadline.since(now()) / 3)));
         let records = woken.records();
         let workspaces = workspaces(&records);
-        let unfinished = match patience.over(|| self.subscriptions.versions(&workspaces)).await {
-            Ok(versions) => self.work_off(&records, &versions, &patience, deadline).await,
+        let unfinished = match patience.over(|| self.subscriptions.begin(&workspaces)).await {
+            Ok(current) => self.work_off(&records, &current, patience, deadline).await,
             Err(error) => {
                 tracing::error!(%error, "the versions of workspaces cannot be read");
                 (0..records.len()).collect()
@@ -107,8 +98,8 @@ impl Fanout {
     async fn work_off(
         &self,
         records: &[Record],
-        versions: &Versions,
-        patience: &Patience,
+        current: &Current,
+        patience: Patience,
         deadline: UnixMillis,
     ) -> BTreeSet<usize> {
         let mut unfinished = BTreeSet::new();
@@ -119,7 +110,7 @@ impl Fanout {
                 unfinished.extend(place..records.len());
                 break;
             }
-            match self.plan_surely(record, versions, patience).await {
+            match self.plan_surely(record, current, patience).await {
                 Ok(messages) => {
                     planned.extend(messages.into_iter().map(|(to, message)| Planned { place, to, message }));
                 }
@@ -143,10 +134,10 @@ impl Fanout {
     async fn plan_surely(
         &self,
         record: &Record,
-        versions: &Versions,
-        patience: &Patience,
+        current: &Current,
+        patience: Patience,
     ) -> Result<Vec<(To, Message)>, Unplanned> {
-        let planning = patience.over(|| self.plan(record, versions));
+        let planning = patience.over(|| self.plan(record, current, patience));
         match AssertUnwindSafe(planning).catch_unwind().await {
             Ok(Err(error)) if error.is_lasting() => poisoned(record, &error.to_string()),
             Ok(planned) => planned,
@@ -156,11 +147,19 @@ impl Fanout {
     }
 
     /// The messages that one record asks for.
-    async fn plan(&self, record: &Record, versions: &Versions) -> Result<Vec<(To, Message)>, Unplanned> {
+    async fn plan(
+        &self,
+        record: &Record,
+        current: &Current,
+        patience: Patience,
+    ) -> Result<Vec<(To, Message)>, Unplanned> {
         match &record.step {
-            Step::Match(event) => self.spread(versions, event, Range::default()).await,
-            Step::Expand(task) => match self.event(&task.event).await? {
-                Some(event) => self.spread(versions, &event, task.range).await,
+            Step::Match(event) => {
+                let filtering = patience.for_at_most(FILTERING_TIME);
+                self.spread(current, event, Range::default(), patience, filtering).await
+            }
+            Step::Expand(task) => match self.event(task).await? {
+                Some(event) => self.spread(current, &event, task.range, patience, patience).await,
                 None => Ok(Vec::new()),
             },
             Step::Poisoned { reason } => poisoned(record, reason),
@@ -170,39 +169,35 @@ impl Fanout {
     /// The tasks that an event needs within a range of subscriptions.
     async fn spread(
         &self,
-        versions: &Versions,
+        current: &Current,
         event: &AcceptedEvent,
         range: Range,
+        patience: Patience,
+        filtering: Patience,
     ) -> Result<Vec<(To, Message)>, Unplanned> {
-        let matching = self.subscriptions.matching(versions, event, range).await?;
-        tracing::info!(event = %event.key, r#type = %event.event_type, matches = matching.len(), "fan-out");
-        let event = EventRef::of(event);
-        match expand(matching, range) {
-            Expansion::Deliveries(subscriptions) => {
-                let task = |subscription: SubscriptionId| {
-                    let body = DeliveryTask::first(event.clone(), subscription).to_json()?;
-                    Ok((To::Delivery, message(body, &subscription)))
-                };
-                subscriptions.into_iter().map(task).collect()
-            }
-            Expansion::Ranges(ranges) => {
-                let task = |range| {
-                    let body = ExpansionTask { event: event.clone(), range }.to_json()?;
-                    Ok((To::Expansion, message(body, &event.key.workspace)))
-                };
-                ranges.into_iter().map(task).collect()
-            }
-        }
+        let matched = self.subscriptions.matching(current, event, range, patience, filtering).await?;
+        tracing::info!(
+            event = %event.key,
+            r#type = %event.event_type,
+            matches = matched.subscriptions.len(),
+            filtered_out = matched.filtered_out,
+            parts = matched.parts.len(),
+            "fan-out"
+        );
+        matched.failures.log(&event.key);
+        tasks(event, matched)
     }
 
     /// The event of an expansion task, read if it is too large to travel in one; `None`: it is no more.
-    async fn event(&self, event: &EventRef) -> Result<Option<AcceptedEvent>, AwsError> {
+    async fn event(&self, task: &ExpansionTask) -> Result<Option<AcceptedEvent>, AwsError> {
+        let event = &task.event;
         match &event.json {
             None => self.events.event(&event.key).await,
             Some(json) => Ok(Some(AcceptedEvent {
                 key: event.key.clone(),
                 event_type: event.event_type.clone(),
                 accepted_at: event.accepted_at,
+                audience: task.audience.clone(),
                 json: json.clone(),
             })),
         }
@@ -213,7 +208,7 @@ impl Fanout {
     async fn send(
         &self,
         mut planned: Vec<Planned>,
-        patience: &Patience,
+        patience: Patience,
         deadline: UnixMillis,
     ) -> BTreeSet<usize> {
         let mut pause = FIRST_PAUSE;
@@ -254,44 +249,20 @@ impl Fanout {
     }
 }
 
-/// How long a run tries again what DynamoDB or SQS refused: Lambda gives a batch of the stream up after some runs, and
-/// an outage should not be the end of it.
-struct Patience {
-    until: UnixMillis,
-}
-
-impl Patience {
-    fn is_over(&self) -> bool {
-        now() > self.until
-    }
-
-    /// Does something until it succeeds, fails for good, or the time is over.
-    async fn over<T, E: Into<Unplanned>, F: Future<Output = Result<T, E>>>(
-        &self,
-        mut what: impl FnMut() -> F,
-    ) -> Result<T, Unplanned> {
-        let mut pause = FIRST_PAUSE;
-        loop {
-            match what().await.map_err(Into::into) {
-                Err(error) if !error.is_lasting() && !self.is_over() => {
-                    tracing::warn!(%error, "tried again");
-                    tokio::time::sleep(pause).await;
-                    pause = PAUSE_MAX.min(pause * 2);
-                }
-                result => return result,
-            }
-        }
-    }
-}
-
-impl Unplanned {
-    /// Whether it would be the same the next time.
-    fn is_lasting(&self) -> bool {
-        match self {
-            Self::Aws(error) => matches!(error, AwsError::Item { .. }),
-            Self::Task(_) | Self::Poisoned => true,
-        }
-    }
+/// A delivery task for each match, and an expansion task for each part.
+fn tasks(event: &AcceptedEvent, matched: Matched) -> Result<Vec<(To, Message)>, Unplanned> {
+    let reference = EventRef::of(event);
+    let delivery = |subscription: SubscriptionId| {
+        let body = DeliveryTask::first(reference.clone(), subscription).to_json()?;
+        Ok((To::Delivery, message(body, &subscription)))
+    };
+    let part = |range: Range| {
+        let audience = event.audience.clone();
+        let body = ExpansionTask { event: reference.clone(), audience, range }.to_json()?;
+        Ok((To::Expansion, message(body, &event.key.workspace)))
+    };
+    let Matched { subscriptions, parts, .. } = matched;
+    subscriptions.into_iter().map(delivery).chain(parts.into_iter().map(part)).collect()
 }
 
 fn places(planned: &[Planned]) -> BTreeSet<usize> {

@@ -1,7 +1,6 @@
 //! Accepting: the event is put unless one of its identity is kept; the first put decides.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use carillon_aws::config::ConfigTable;
@@ -10,80 +9,94 @@ use carillon_aws::error::AwsError;
 use carillon_aws::events::{Acceptance, EventTable};
 use carillon_aws::{DynamoDb, now, sdk_config};
 use carillon_core::event::Event;
-use carillon_core::id::{EventDigest, WorkspaceId};
-use carillon_core::time::UnixMillis;
+use carillon_core::id::EventDigest;
+use carillon_core::pattern::EventType;
 use carillon_http::problem::Problem;
 use futures::stream::{self, StreamExt as _};
 
+use crate::answer::Submitted;
+use crate::check::{Mode, check};
+use crate::types::{Rule, Types};
+use crate::workspace::{OpenWorkspace, Workspaces};
+
 const DAY: Duration = Duration::from_hours(24);
 
-/// How long a workspace that was seen is taken to be there.
-const WORKSPACE_KEPT: Duration = Duration::from_secs(4);
+/// How many calls for a batch are under way at once.
+const CALLS_AT_ONCE: usize = 25;
 
-/// How many puts of a batch are under way at once.
-const PUTS_AT_ONCE: usize = 25;
-
-/// The tables and settings that accepting needs.
-pub(crate) struct Publisher {
+/// The tables and settings that accepting needs, and what was read of them a moment ago.
+pub struct Publisher {
     config: ConfigTable,
     events: EventTable,
     retention: Duration,
-    seen: Mutex<HashMap<WorkspaceId, UnixMillis>>,
-}
-
-/// How the submission of one event went.
-#[derive(Clone, Debug)]
-pub(crate) enum Submitted {
-    /// It is an event now.
-    Accepted { accepted_at: UnixMillis },
-    /// It was one before.
-    Duplicate { accepted_at: UnixMillis },
-    /// It is none.
-    Refused(Problem),
-}
-
-impl Submitted {
-    /// Why it is no event, if it is none.
-    pub(crate) fn refusal(&self) -> Option<&Problem> {
-        match self {
-            Self::Refused(problem) => Some(problem),
-            Self::Accepted { .. } | Self::Duplicate { .. } => None,
-        }
-    }
+    workspaces: Workspaces,
+    types: Types,
 }
 
 impl Publisher {
-    pub(crate) async fn from_environment() -> Result<Self, SettingError> {
+    /// From the settings of the environment.
+    pub async fn from_environment() -> Result<Self, SettingError> {
         let dynamodb = DynamoDb::new(&sdk_config().await);
         Ok(Self {
             config: ConfigTable::new(dynamodb.clone(), setting("CONFIG_TABLE")?),
             events: EventTable::new(dynamodb, setting("EVENTS_TABLE")?),
             retention: DAY * setting("RETENTION_DAYS")?,
-            seen: Mutex::default(),
+            workspaces: Workspaces::new(),
+            types: Types::new(),
         })
     }
 
-    /// The workspace of a path, if there is one.
-    pub(crate) async fn workspace(&self, path: &str) -> Result<WorkspaceId, Problem> {
-        let workspace: WorkspaceId = path.parse().map_err(|_| Problem::NotFound)?;
-        {
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.retain(|_, at| now().since(*at) < WORKSPACE_KEPT);
-            if seen.contains_key(&workspace) {
-                return Ok(workspace);
-            }
-        }
-        if !self.config.workspace_exists(&workspace).await? {
-            return Err(Problem::NotFound);
-        }
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(workspace.clone(), now());
-        Ok(workspace)
+    /// The config table, where the grants are.
+    #[must_use]
+    pub fn config(&self) -> &ConfigTable {
+        &self.config
     }
 
-    /// Accepts one event.
-    pub(crate) async fn accept(&self, workspace: &WorkspaceId, event: Event) -> Submitted {
+    /// The workspace of a path, if there is one and it takes events.
+    pub(crate) async fn workspace(&self, path: &str) -> Result<OpenWorkspace, Problem> {
+        self.workspaces.find(&self.config, path).await
+    }
+
+    /// Checks one event by what the workspace asks, and accepts it.
+    pub(crate) async fn accept(&self, workspace: &OpenWorkspace, event: Event, mode: Mode) -> Submitted {
+        let rule = self.rule(workspace, event.event_type()).await;
+        match checked(event, mode, workspace, &rule) {
+            Ok(event) => self.put(workspace, event).await,
+            Err(problem) => Submitted::Refused(problem),
+        }
+    }
+
+    /// The same for the events of a batch, several at once; how it went for each, in their order. Those whose identity
+    /// stands in the batch before wait for the others, so that the first one decides, as if they had come one by one.
+    pub(crate) async fn accept_all(&self, workspace: &OpenWorkspace, events: Vec<Event>) -> Vec<Submitted> {
+        let rules = self.rules(workspace, &events).await;
+        let mut submitted = Vec::with_capacity(events.len());
+        let mut first = Vec::with_capacity(events.len());
+        let mut later = Vec::new();
+        let mut identities = HashSet::with_capacity(events.len());
+        for (place, event) in events.into_iter().enumerate() {
+            let rule = rules.get(event.event_type()).unwrap_or(&Err(Problem::Unavailable));
+            match checked(event, Mode::Structured, workspace, rule) {
+                Err(problem) => submitted.push((place, Submitted::Refused(problem))),
+                Ok(event) if identities.insert(EventDigest::of(event.source(), event.id())) => {
+                    first.push((place, event));
+                }
+                Ok(event) => later.push((place, event)),
+            }
+        }
+        let put = async |(place, event)| (place, self.put(workspace, event).await);
+        submitted
+            .extend(stream::iter(first).map(put).buffer_unordered(CALLS_AT_ONCE).collect::<Vec<_>>().await);
+        for event in later {
+            submitted.push(put(event).await);
+        }
+        submitted.sort_unstable_by_key(|(place, _)| *place);
+        submitted.into_iter().map(|(_, submitted)| submitted).collect()
+    }
+
+    async fn put(&self, workspace: &OpenWorkspace, event: Event) -> Submitted {
         let now = now();
-        match self.events.accept(event, workspace.clone(), now, self.retention).await {
+        match self.events.accept(event, workspace.id.clone(), now, self.retention).await {
             Ok(Acceptance::Accepted) => Submitted::Accepted { accepted_at: now },
             Ok(Acceptance::Duplicate { accepted_at }) => Submitted::Duplicate { accepted_at },
             Ok(Acceptance::Conflict) => Submitted::Refused(Problem::EventConflict),
@@ -91,20 +104,26 @@ impl Publisher {
         }
     }
 
-    /// Accepts the events of a batch, several at once; how it went for each, in their order. Those whose identity stands
-    /// in the batch before wait for the others, so that the first one decides, as if they had come one by one.
-    pub(crate) async fn accept_all(&self, workspace: &WorkspaceId, events: Vec<Event>) -> Vec<Submitted> {
-        let mut identities = HashSet::with_capacity(events.len());
-        let mut is_first = |event: &Event| identities.insert(EventDigest::of(event.source(), event.id()));
-        let numbered = events.into_iter().enumerate();
-        let (first, later): (Vec<_>, Vec<_>) = numbered.partition(|(_, event)| is_first(event));
-        let accept = async |(place, event)| (place, self.accept(workspace, event).await);
-        let mut submitted: Vec<_> =
-            stream::iter(first).map(accept).buffer_unordered(PUTS_AT_ONCE).collect().await;
-        for event in later {
-            submitted.push(accept(event).await);
-        }
-        submitted.sort_unstable_by_key(|(place, _)| *place);
-        submitted.into_iter().map(|(_, submitted)| submitted).collect()
+    /// The rules of a batch's types, each found once.
+    async fn rules(&self, workspace: &OpenWorkspace, events: &[Event]) -> HashMap<EventType, Found> {
+        let names: HashSet<_> = events.iter().map(|event| event.event_type().clone()).collect();
+        let find = async |name| {
+            let rule = self.rule(workspace, &name).await;
+            (name, rule)
+        };
+        stream::iter(names).map(find).buffer_unordered(CALLS_AT_ONCE).collect().await
     }
+
+    async fn rule(&self, workspace: &OpenWorkspace, name: &EventType) -> Found {
+        Ok(self.types.rule(&self.config, workspace, name).await?)
+    }
+}
+
+/// The rule of a type, if the workspace has it; an error if that cannot be found out at the moment.
+type Found = Result<Option<Rule>, Problem>;
+
+fn checked(event: Event, mode: Mode, workspace: &OpenWorkspace, rule: &Found) -> Result<Event, Problem> {
+    let rule = rule.as_ref().map_err(Clone::clone)?;
+    check(&event, mode, workspace.audience, rule.as_deref())?;
+    Ok(event)
 }

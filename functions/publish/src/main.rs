@@ -1,23 +1,25 @@
-//! `publish`: accepts events, one or a batch. The hot path: one conditional put for each event.
-
-mod accept;
-mod request;
+//! `publish`: wires [`publish::router`] to its environment and to Lambda.
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::routing::post;
+use carillon_aws::environment::setting;
+use carillon_core::endpoint::EndpointRules;
+use carillon_http::access::Access;
+use carillon_sender::Sender;
 use lambda_http::Error;
-
-use crate::accept::Publisher;
+use publish::Publisher;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     lambda_http::tracing::init_default_subscriber();
     let publisher = Arc::new(Publisher::from_environment().await?);
-    let events = post(request::publish);
-    carillon_http::server::serve(
-        Router::new().route("/v1/workspaces/{workspace}/events", events).with_state(publisher),
-    )
-    .await
+    let grants = publisher.config().clone();
+    let (router, document) = publish::router(publisher).split_for_parts();
+    // Where the keys of the tokens' issuer may be fetched.
+    let rules = EndpointRules {
+        reach: setting("ALLOWED_PRIVATE_CIDRS")?,
+        allow_insecure: setting("ALLOW_INSECURE")?,
+    };
+    let access = Access::from_environment(&document, grants, Sender::new(&rules)?)?;
+    carillon_http::server::serve(access.protect(router)).await
 }

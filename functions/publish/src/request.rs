@@ -2,27 +2,173 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use carillon_core::event::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Event};
-use carillon_core::id::WorkspaceId;
 use carillon_core::invalid::Invalid;
 use carillon_http::body::media_type;
-use carillon_http::problem::{Document, Problem};
+use carillon_http::problem::Problem;
+use http::HeaderMap;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, StatusCode};
-use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::accept::{Publisher, Submitted};
+use crate::accept::Publisher;
+use crate::answer::{BatchResult, Identity, PublishResult, Submitted, batch, single};
+use crate::check::Mode;
+use crate::cloud_event::{CloudEvent, CloudEventBatch};
+use crate::workspace::OpenWorkspace;
 
 const STRUCTURED: &str = "application/cloudevents+json";
 const BATCH: &str = "application/cloudevents-batch+json";
 const HEADER_PREFIX: &str = "ce-";
 
-/// `POST /v1/workspaces/{workspace}/events`
+/// Publish events
+///
+/// One CloudEvent in structured or binary mode, or a batch of up to 100, each checked and accepted for itself. What is
+/// accepted will be delivered to the subscriptions that match it. To send an event again does no harm: `source` and `id`
+/// are its identity, and a repetition is answered as a duplicate.
+///
+/// In binary mode the attributes are headers, `ce-` and the attribute's name, the values percent-encoded; the body is the
+/// data, of any media type. Pointers into data are then pointers into the body.
+#[utoipa::path(
+    post,
+    path = "/v1/workspaces/{workspace}/events",
+    operation_id = "publishEvents",
+    tag = "events",
+    params(
+        ("workspace" = String, Path, description = "The workspace's id"),
+        ("ce-specversion" = Option<String>, Header, description = "Binary mode: `1.0`", example = "1.0"),
+        ("ce-id" = Option<String>, Header, description = "Binary mode: the event's `id`", example = "0f3b8f6e-consumed"),
+        (
+            "ce-source" = Option<String>, Header, description = "Binary mode: the event's `source`",
+            example = "https://consents.aurora-bank.example/open-finance",
+        ),
+        ("ce-type" = Option<String>, Header, description = "Binary mode: the event's `type`", example = "consent:consumed"),
+        ("ce-subject" = Option<String>, Header, description = "Binary mode: the event's `subject`"),
+        ("ce-time" = Option<String>, Header, description = "Binary mode: the event's `time`"),
+        ("ce-dataschema" = Option<String>, Header, description = "Binary mode: the event's `dataschema`"),
+        (
+            "ce-audience" = Option<String>, Header, example = "lumen-budget",
+            description = "Binary mode: the subscribers that the event is for. Further extension attributes likewise",
+        ),
+    ),
+    request_body(
+        description = "An event, a batch of them, or in binary mode the data alone",
+        content(
+            (
+                CloudEvent = "application/cloudevents+json",
+                example = json!({
+                    "specversion": "1.0",
+                    "id": "0f3b8f6e-consumed",
+                    "source": "https://consents.aurora-bank.example/open-finance",
+                    "type": "consent:consumed",
+                    "time": "2026-11-20T13:06:51.004Z",
+                    "audience": "lumen-budget",
+                    "datacontenttype": "application/json",
+                    "data": {"consentId": "urn:aurora:consent:7b1f0c92", "consumedAt": "2026-11-20T13:06:51.004Z"},
+                }),
+            ),
+            (
+                CloudEventBatch = "application/cloudevents-batch+json",
+                example = json!([
+                    {
+                        "specversion": "1.0",
+                        "id": "0f3b8f6e-consumed",
+                        "source": "https://consents.aurora-bank.example/open-finance",
+                        "type": "consent:consumed",
+                        "audience": "lumen-budget",
+                        "data": {"consentId": "urn:aurora:consent:7b1f0c92", "consumedAt": "2026-11-20T13:06:51.004Z"},
+                    },
+                    {
+                        "specversion": "1.0",
+                        "id": "d57e0b33-consumed",
+                        "source": "https://consents.aurora-bank.example/open-finance",
+                        "type": "consent:consumed",
+                        "audience": "lumen-budget, tally-loans",
+                        "data": {"consentId": "urn:aurora:consent:19d3e6f4", "consumedAt": "2026-11-20T17:20:00.015Z"},
+                    },
+                ]),
+            ),
+            (
+                serde_json::Value = "application/json",
+                example = json!({"consentId": "urn:aurora:consent:7b1f0c92", "consumedAt": "2026-11-20T13:06:51.004Z"}),
+            ),
+        ),
+    ),
+    responses(
+        (
+            status = 202, description = "The event, or every event of the batch, is accepted, now or before",
+            body = PublishResult<'_>,
+            example = json!({
+                "id": "0f3b8f6e-consumed",
+                "source": "https://consents.aurora-bank.example/open-finance",
+                "status": "accepted",
+                "acceptedAt": "2026-11-20T13:06:51.018Z",
+            }),
+        ),
+        (
+            status = 207, description = "Some events of the batch are not accepted; the others are",
+            body = BatchResult<'_>,
+            example = json!({"results": [
+                {
+                    "id": "0f3b8f6e-consumed",
+                    "source": "https://consents.aurora-bank.example/open-finance",
+                    "status": "duplicate",
+                    "acceptedAt": "2026-11-20T13:06:51.018Z",
+                },
+                {
+                    "id": "d57e0b33-consumed",
+                    "source": "https://consents.aurora-bank.example/open-finance",
+                    "status": "invalid",
+                    "problem": {
+                        "type": "/problems/invalid",
+                        "title": "The request has wrong fields",
+                        "status": 400,
+                        "detail": "/type is no event type of this workspace",
+                        "errors": [{"pointer": "/type", "detail": "is no event type of this workspace"}],
+                    },
+                },
+            ]}),
+        ),
+        (
+            status = 400, content_type = "application/problem+json", body = Problem,
+            description = "The event, or the batch as a whole, is not what it must be: not a CloudEvent, of a type that \
+                           the workspace does not have, with data that its type does not allow, or without an audience \
+                           where one is required",
+        ),
+        (
+            status = 401, content_type = "application/problem+json", body = Problem,
+            description = "There is no token, or not a valid one",
+        ),
+        (
+            status = 403, content_type = "application/problem+json", body = Problem,
+            description = "The token lacks a scope, or the client's role does not include publishing",
+        ),
+        (
+            status = 404, content_type = "application/problem+json", body = Problem,
+            description = "There is no such workspace, or not within the client's grants",
+        ),
+        (
+            status = 409, content_type = "application/problem+json", body = Problem,
+            description = "Another event of this `source` and `id` was accepted before, or the workspace is being deleted",
+        ),
+        (
+            status = 413, content_type = "application/problem+json", body = Problem,
+            description = "The event has more than 256 KiB as JSON, or the batch more than 100 events or 4 MiB",
+        ),
+        (
+            status = 415, content_type = "application/problem+json", body = Problem,
+            description = "The body is neither an event nor a batch, and there are no attributes in headers",
+        ),
+        (
+            status = 503, description = "Some or all events could not be accepted for now. Send them again as they are",
+            content((BatchResult<'_> = "application/json"), (Problem = "application/problem+json")),
+        ),
+    ),
+    security(("oauth2" = ["carillon/publish"])),
+    extensions(("x-carillon-roles" = json!(["owner", "publisher"]))),
+)]
 pub(crate) async fn publish(
     State(publisher): State<Arc<Publisher>>,
     Path(workspace): Path<String>,
@@ -30,11 +176,11 @@ pub(crate) async fn publish(
     body: Bytes,
 ) -> Result<Response, Problem> {
     let workspace = publisher.workspace(&workspace).await?;
-    let event = match media_type(&headers).as_deref() {
+    let (event, mode) = match media_type(&headers).as_deref() {
         Some(BATCH) => return publish_batch(&publisher, &workspace, &body).await,
-        Some(STRUCTURED) => Event::from_structured(text(&body)?)?,
+        Some(STRUCTURED) => (Event::from_structured(text(&body)?)?, Mode::Structured),
         _ if headers.keys().any(|name| name.as_str().starts_with(HEADER_PREFIX)) => {
-            read_binary(&headers, &body)?
+            (read_binary(&headers, &body)?, Mode::Binary)
         }
         _ => {
             return Err(Problem::UnsupportedMediaType(
@@ -43,19 +189,12 @@ pub(crate) async fn publish(
         }
     };
     let identity = Identity::of(&event);
-    match publisher.accept(&workspace, event).await {
-        Submitted::Refused(problem) => Err(problem),
-        submitted => {
-            Ok((StatusCode::ACCEPTED, Json(Answer::of(Some(&identity), &submitted))).into_response())
-        }
-    }
+    single(&identity, publisher.accept(&workspace, event, mode).await)
 }
 
-/// 202 if every event of the batch was accepted, now or before; 207 if some were not; 503 if some could not be at
-/// the moment: then the batch may be sent again as it is.
 async fn publish_batch(
     publisher: &Publisher,
-    workspace: &WorkspaceId,
+    workspace: &OpenWorkspace,
     body: &[u8],
 ) -> Result<Response, Problem> {
     let mut events = Vec::new();
@@ -74,74 +213,7 @@ async fn publish_batch(
             Err(problem) => (None, Submitted::Refused(problem)),
         })
         .collect();
-    let refusals: Vec<_> = results.iter().filter_map(|(_, submitted)| submitted.refusal()).collect();
-    let status = if refusals.is_empty() {
-        StatusCode::ACCEPTED
-    } else if refusals.contains(&&Problem::Unavailable) {
-        StatusCode::SERVICE_UNAVAILABLE
-    } else {
-        StatusCode::MULTI_STATUS
-    };
-    let results =
-        results.iter().map(|(identity, submitted)| Answer::of(identity.as_ref(), submitted)).collect();
-    Ok((status, Json(BatchAnswer { results })).into_response())
-}
-
-/// What the publisher knows an event by.
-#[derive(Debug)]
-struct Identity {
-    id: String,
-    source: String,
-}
-
-impl Identity {
-    fn of(event: &Event) -> Self {
-        Self { id: event.id().to_owned(), source: event.source().to_owned() }
-    }
-}
-
-/// What is said of one event.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Answer<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    source: Option<&'a str>,
-    status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    accepted_at: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    problem: Option<Document<'a>>,
-}
-
-impl<'a> Answer<'a> {
-    fn of(identity: Option<&'a Identity>, submitted: &'a Submitted) -> Self {
-        let (status, accepted_at, problem) = match submitted {
-            Submitted::Accepted { accepted_at } => ("accepted", Some(accepted_at), None),
-            Submitted::Duplicate { accepted_at } => ("duplicate", Some(accepted_at), None),
-            Submitted::Refused(problem) => {
-                let status = match problem {
-                    Problem::EventConflict => "conflict",
-                    Problem::Unavailable => "failed",
-                    _ => "invalid",
-                };
-                (status, None, Some(problem.document(None)))
-            }
-        };
-        Self {
-            id: identity.map(|identity| identity.id.as_str()),
-            source: identity.map(|identity| identity.source.as_str()),
-            status,
-            accepted_at: accepted_at.map(ToString::to_string),
-            problem,
-        }
-    }
-}
-
-#[derive(Debug, Serialize)]
-struct BatchAnswer<'a> {
-    results: Vec<Answer<'a>>,
+    Ok(batch(&results))
 }
 
 fn read_batch(body: &[u8]) -> Result<Vec<Result<Event, Problem>>, Problem> {

@@ -1,14 +1,15 @@
-"""IAM is enforced: what a role allows works, all else is denied; kms_conditions, batch_permissions."""
+"""IAM is enforced: what a role allows works, all else is denied; tokens; kms_conditions, batch_permissions,
+options_requests."""
 
+import base64
+import json
 import urllib.error
+import urllib.parse
 import urllib.request
 
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 
-from support import ALLOW_ALL, LocalAwsTest, policy
+from support import LocalAwsTest, policy
 
 CREDENTIALS = """
 def handle(event):
@@ -118,52 +119,76 @@ class Access(LocalAwsTest):
 
 
 class Routes(LocalAwsTest):
-    def test_a_route_with_iam_authorization_takes_signed_requests_of_permitted_callers(self):
-        for authorization, unsigned in (("NONE", 200), ("AWS_IAM", 403)):
-            with self.subTest(authorization=authorization):
-                self.setUp()
-                url = self.route(authorization)
-                self.assertEqual(self.status(url), unsigned)
-                self.assertEqual(self.status(url, "test", "test"), 200)
-        permitted, secret = self.key({**ALLOW_ALL, "Action": "execute-api:Invoke"})
-        self.assertEqual(self.status(url, permitted, secret), 200)
-        self.assertEqual(self.status(url, permitted, "forged"), 403)
-        self.assertEqual(self.status(url, *self.key({**ALLOW_ALL, "Action": "sqs:SendMessage"})), 403)
+    def test_an_api_without_cors_takes_options_for_a_method_like_any_other(self):
+        self.function("def handle(event): return event['requestContext']['http']['method']")
+        for route in ("$default", "ANY /v1"):
+            with self.subTest(route=route):
+                request = urllib.request.Request(self.url(route), method="OPTIONS")
+                with urllib.request.urlopen(request) as answer:
+                    self.assertEqual((answer.status, answer.read()), (200, b"OPTIONS"))
 
-    def route(self, authorization: str) -> str:
-        """The URL of an API whose one route has this AuthorizationType."""
+    def url(self, route: str) -> str:
+        """The URL of an API with this one route to the test's function."""
         apis = self.client("apigatewayv2")
-        function = self.client("lambda").get_function(FunctionName=self.function("def handle(event): return 'in'"))
+        function = self.client("lambda").get_function(FunctionName=self.name)["Configuration"]["FunctionArn"]
         api = apis.create_api(Name=self.name, ProtocolType="HTTP")["ApiId"]
         integration = apis.create_integration(
-            ApiId=api,
-            IntegrationType="AWS_PROXY",
-            IntegrationUri=function["Configuration"]["FunctionArn"],
-            PayloadFormatVersion="2.0",
+            ApiId=api, IntegrationType="AWS_PROXY", IntegrationUri=function, PayloadFormatVersion="2.0"
         )["IntegrationId"]
-        apis.create_route(
-            ApiId=api, RouteKey="$default", AuthorizationType=authorization, Target=f"integrations/{integration}"
-        )
+        apis.create_route(ApiId=api, RouteKey=route, Target=f"integrations/{integration}")
         apis.create_stage(ApiId=api, StageName="$default", AutoDeploy=True)
         return f"{self.aws.endpoint}/_aws/execute-api/{api}/$default/v1"
 
-    def key(self, *statements: dict) -> tuple[str, str]:
-        """The access key of a new user with this policy."""
-        iam = self.client("iam")
-        user = f"user-{self.name}-{len(iam.list_users()['Users'])}"
-        iam.create_user(UserName=user)
-        iam.put_user_policy(UserName=user, PolicyName="all", PolicyDocument=policy(*statements))
-        key = iam.create_access_key(UserName=user)["AccessKey"]
-        return key["AccessKeyId"], key["SecretAccessKey"]
 
-    def status(self, url: str, *key: str) -> int:
-        """The status of a request, signed if there is a key."""
-        request = AWSRequest("GET", url)
-        if key:
-            SigV4Auth(Credentials(*key), "execute-api", "us-east-1").add_auth(request)
+class Tokens(LocalAwsTest):
+    """What ministack needs no patch for, and the project builds on."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        cognito = self.client("cognito-idp")
+        self.pool = cognito.create_user_pool(PoolName=self.name)["UserPool"]["Id"]
+        scopes = [{"ScopeName": name, "ScopeDescription": name} for name in ("read", "admin")]
+        cognito.create_resource_server(UserPoolId=self.pool, Identifier="shop", Name="Shop", Scopes=scopes)
+        client = cognito.create_user_pool_client(
+            UserPoolId=self.pool,
+            ClientName="reader",
+            GenerateSecret=True,
+            AllowedOAuthFlowsUserPoolClient=True,
+            AllowedOAuthFlows=["client_credentials"],
+            AllowedOAuthScopes=["shop/read"],
+        )["UserPoolClient"]
+        self.id, self.secret = client["ClientId"], client["ClientSecret"]
+
+    def test_a_token_carries_the_scopes_of_its_client_and_no_audience(self):
+        status, answer = self.token(self.secret)
+        self.assertEqual((status, answer["token_type"]), (200, "Bearer"))
+        claims = json.loads(base64.urlsafe_b64decode(answer["access_token"].split(".")[1] + "=="))
+        self.assertEqual((claims["client_id"], claims["token_use"]), (self.id, "access"))
+        self.assertEqual((claims["scope"], "aud" in claims), ("shop/read", False))
+
+        discovery = f"{self.aws.endpoint}/{self.pool}/.well-known/openid-configuration"
+        with urllib.request.urlopen(discovery) as found:
+            document = json.load(found)
+        self.assertEqual(document["issuer"], claims["iss"])
+        with urllib.request.urlopen(document["jwks_uri"]) as found:
+            keys = {key["kid"] for key in json.load(found)["keys"]}
+        header = json.loads(base64.urlsafe_b64decode(answer["access_token"].split(".")[0] + "=="))
+        self.assertIn(header["kid"], keys)
+
+    def test_no_token_for_another_scope_or_a_wrong_secret(self):
+        self.assertEqual(self.token(self.secret, scope="shop/admin"), (400, {"error": "invalid_grant"}))
+        status, answer = self.token("wrong")
+        self.assertEqual((status, answer["error"]), (400, "invalid_client"))
+
+    def token(self, secret: str, **form: str) -> tuple[int, dict]:
+        basic = base64.b64encode(f"{self.id}:{secret}".encode()).decode()
+        form = urllib.parse.urlencode({"grant_type": "client_credentials", **form}).encode()
+        request = urllib.request.Request(
+            f"{self.aws.endpoint}/oauth2/token", form, {"authorization": f"Basic {basic}"}
+        )
         try:
-            with urllib.request.urlopen(urllib.request.Request(url, headers=dict(request.headers))) as answer:
-                return answer.status
+            with urllib.request.urlopen(request) as answer:
+                return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             with error:
-                return error.code
+                return error.code, json.load(error)

@@ -1,8 +1,8 @@
 //! What the API takes and what it refuses.
 
 use anyhow::Result;
-use carillon_local::{Reply, event};
-use carillon_tests::{Scene, WORKSPACE};
+use carillon_local::event;
+use carillon_tests::{Scene, WORKSPACE, problem};
 use serde_json::{Value, json};
 
 const EVENTS: &str = "/v1/workspaces/acme/events";
@@ -123,17 +123,4 @@ async fn a_deleted_subscription_gets_nothing() -> Result<()> {
     scene.quiet().await?;
     assert!(scene.receiver.received("/gone").is_empty());
     scene.end().await
-}
-
-/// The problem that an answer with this status must be.
-fn problem(reply: &Reply, status: u16) -> Value {
-    let body = reply.json();
-    assert_eq!(reply.status, status, "{body}");
-    let content_type = reply.headers.get("content-type").and_then(|value| value.to_str().ok());
-    assert_eq!(content_type, Some("application/problem+json"), "{body}");
-    assert_eq!(body["status"], status, "{body}");
-    for member in ["type", "title", "instance"] {
-        assert!(body[member].is_string(), "{member} of {body}");
-    }
-    body
 }

@@ -12,6 +12,7 @@ async fn each_function_is_denied_what_is_not_its_work() -> Result<()> {
     scene.publish(&event("e-1", "consent:created", &json!({}))).await?;
     scene.receiver.wait_for("/inbox", 1, PATIENCE).await?;
     scene.stack.invoke("clock", &json!({})).await?;
+    scene.stack.invoke("redrive", &json!({ "Records": [] })).await?;
 
     let output = |name| scene.stack.output(name);
     let key = r#"{"pk":{"S":"x"},"sk":{"S":"x"}}"#;
@@ -24,6 +25,7 @@ async fn each_function_is_denied_what_is_not_its_work() -> Result<()> {
         ("fanout", output("FanoutRoleName")),
         ("deliver", output("DeliverRoleName")),
         ("clock", output("ClockRoleName")),
+        ("redrive", output("RedriveRoleName")),
     ] {
         let identity = as_function(&scene, function, &["sts", "get-caller-identity"])?;
         assert!(identity.contains(role), "{function} is not {role}: {identity}");
@@ -66,6 +68,7 @@ async fn each_function_is_denied_what_is_not_its_work() -> Result<()> {
         &["dynamodb", "put-item", "--table-name", output("ConfigTable"), "--item", key],
     )?;
     denied(&scene, "deliver", &["sqs", "purge-queue", "--queue-url", output("DeadLetterQueueUrl")])?;
+    denied(&scene, "redrive", &["dynamodb", "scan", "--table-name", output("EventsTable")])?;
     denied(&scene, "clock", &["dynamodb", "get-item", "--table-name", output("ConfigTable"), "--key", key])?;
     denied(
         &scene,

@@ -8,7 +8,7 @@ use carillon_tests::payloads::samples;
 #[tokio::test]
 async fn each_function_takes_its_samples() -> Result<()> {
     let scene = Scene::set("samples", &[]).await?;
-    let samples = samples()?;
+    let samples = samples(scene.carillon.token())?;
     for function in FUNCTIONS {
         assert!(samples.iter().any(|(of, ..)| of == function), "{function} has no sample");
     }

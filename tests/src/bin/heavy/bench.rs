@@ -127,7 +127,7 @@ async fn invocations(scene: &Scene) -> Result<Vec<(&'static str, Map<String, Val
     let row = scene.rows("EventsTable").await?.into_iter().next().context("the event is in no row")?;
     scene.received("/inbox", 1).await?;
 
-    let samples = samples()?;
+    let samples = samples(scene.carillon.token())?;
     let invocation = |(function, environment)| {
         let payload = match function {
             "fanout" => json!({ "Records": [stream_record(0, &row)] }),

@@ -5,16 +5,19 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
-use carillon_local::{Carillon, LocalAws, Options, Receiver, Stack, Toolbox, Verdict, event, root, run};
+use carillon_local::{LocalAws, Options, Receiver, Stack, Toolbox, Verdict, event, root, run};
 use carillon_tests::PATIENCE;
 use serde_json::{Value, json};
 
 const STACK: &str = "carillon";
 
+/// Where `samconfig.toml` has its local deployment look for HTTP APIs and tokens.
+const GATEWAY_PORT: u16 = 4566;
+
 /// `sam build && sam deploy`, an event through what was deployed, then one function anew with `cargo lambda`.
 pub(crate) async fn deploy() -> Result<()> {
     let tools = Toolbox::tools()?;
-    let aws = LocalAws::start(Options::default()).await?;
+    let aws = LocalAws::start(Options { port: Some(GATEWAY_PORT) }).await?;
     let architecture = if ARCH == "aarch64" { "arm64" } else { "x86_64" };
     let parameter = format!("Architecture={architecture}");
 
@@ -74,9 +77,12 @@ pub(crate) async fn deploy() -> Result<()> {
 }
 
 async fn one_event_arrives(stack: &Stack, workspace: &str) -> Result<()> {
-    let carillon = Carillon::new(stack.api_url());
+    let carillon = stack.carillon().await?;
     let receiver = Receiver::start().await?;
-    carillon.create_workspace(workspace, "consent").await?;
+    carillon.own_workspace(workspace, "custom").await?;
+    let path = format!("/v1/workspaces/{workspace}/event-types/consent:created");
+    let anything = json!({ "description": "Anything", "schema": {}, "sample": {}, "validate": false });
+    carillon.put(&path, &anything).await?.expect_status(201)?;
     let subscription = carillon.subscribe(workspace, &receiver.url("/inbox"), &["*"]).await?;
     receiver.trust("/inbox", &subscription.secret);
     let created = event("e-1", "consent:created", &json!({}));

@@ -1,0 +1,121 @@
+//! Event types of workspaces' own. Their definitions are kept as JSON text: this module does not look into them.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use carillon_core::id::WorkspaceId;
+use carillon_core::pattern::EventType;
+use serde::{Deserialize, Serialize};
+
+use super::{ConfigTable, Keys, QUERY, Written, partition, read, unreadable};
+use crate::batch_read::{Item, Key};
+use crate::error::AwsError;
+
+const PREFIX: &str = "TYPE#";
+
+/// How many types are read at once.
+const PAGE: i32 = 200;
+
+/// The most types of a workspace's own: all of them are read to know what may be subscribed to.
+pub const TYPES_MAX: usize = 1000;
+
+/// An event type of a workspace's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredType {
+    /// Its name.
+    pub name: EventType,
+    /// Grows by one with each definition.
+    pub version: u32,
+    /// Its definition as JSON.
+    pub definition: String,
+}
+
+impl ConfigTable {
+    /// Where a type is.
+    #[must_use]
+    pub fn type_key(&self, workspace: &WorkspaceId, name: &EventType) -> Key {
+        self.key(partition(workspace), format!("{PREFIX}{name}"))
+    }
+
+    /// A type by its name.
+    pub async fn event_type(
+        &self,
+        workspace: &WorkspaceId,
+        name: &EventType,
+    ) -> Result<Option<StoredType>, AwsError> {
+        self.get(self.type_key(workspace, name)).await?.map(stored).transpose()
+    }
+
+    /// All types of a workspace's own, in the order of their names.
+    pub async fn types(&self, workspace: &WorkspaceId) -> Result<Vec<StoredType>, AwsError> {
+        let mut types = Vec::new();
+        let mut after = None;
+        loop {
+            let (items, next) = self.page(partition(workspace), PREFIX, PAGE, after).await?;
+            types.extend(items.into_iter().map(stored).collect::<Result<Vec<_>, _>>()?);
+            match next {
+                Some(next) => after = Some(next),
+                None => return Ok(types),
+            }
+        }
+    }
+
+    /// The names of all types of a workspace's own, without their definitions.
+    pub async fn type_names(&self, workspace: &WorkspaceId) -> Result<Vec<EventType>, AwsError> {
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .projection_expression("sk")
+            .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
+            .expression_attribute_values(":pk", AttributeValue::S(partition(workspace)))
+            .expression_attribute_values(":prefix", AttributeValue::S(PREFIX.to_owned()));
+        let mut pages = query.into_paginator().send();
+        let mut names = Vec::new();
+        while let Some(page) = pages.next().await {
+            for item in page.map_err(AwsError::call(QUERY))?.items.unwrap_or_default() {
+                let name = item.get("sk").and_then(|sk| sk.as_s().ok()?.strip_prefix(PREFIX)?.parse().ok());
+                names.push(name.ok_or_else(|| unreadable("its key is no event type's"))?);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Writes a type, in the place of its version before. [`Written::Stale`]: that is not the version before.
+    /// [`Written::Missing`]: there is no such workspace, or not for long.
+    pub async fn put_type(&self, workspace: &WorkspaceId, stored: &StoredType) -> Result<Written, AwsError> {
+        let item = TypeItem {
+            keys: Keys::of(&self.type_key(workspace, &stored.name)),
+            name: stored.name.clone(),
+            revision: stored.version,
+            definition: stored.definition.clone(),
+        };
+        let put = match stored.version {
+            1 => self.put_new(&item)?,
+            version => self.put_over(&item, u64::from(version - 1))?,
+        };
+        let writes = vec![(self.change_matching(workspace, 0)?, Written::Missing), (put, Written::Stale)];
+        self.transact(writes).await
+    }
+
+    /// Deletes a type.
+    pub async fn delete_type(&self, workspace: &WorkspaceId, name: &EventType) -> Result<Written, AwsError> {
+        let there = Some(("attribute_exists(pk)", None));
+        let delete = self.delete(&self.type_key(workspace, name), there)?;
+        self.transact(vec![(delete, Written::Missing)]).await
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct TypeItem {
+    #[serde(flatten)]
+    keys: Keys,
+    name: EventType,
+    revision: u32,
+    definition: String,
+}
+
+fn stored(item: Item) -> Result<StoredType, AwsError> {
+    let item: TypeItem = read(item)?;
+    item.keys.readable()?;
+    Ok(StoredType { name: item.name, version: item.revision, definition: item.definition })
+}

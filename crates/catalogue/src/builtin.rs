@@ -1,0 +1,258 @@
+//! The catalogues of the kinds of workspaces, from the files in `events/catalogues`.
+
+use std::collections::BTreeMap;
+use std::sync::{LazyLock, OnceLock};
+
+use carillon_core::pattern::EventType;
+use carillon_core::workspace::WorkspaceKind;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::data::DataRule;
+use crate::definition::{EventTypeDefinition, TypeSource};
+
+/// The event types that a kind of workspace brings, in the order of its file.
+#[must_use]
+pub fn builtin(kind: WorkspaceKind) -> &'static [EventTypeDefinition] {
+    catalogue(kind).map_or(&[], |catalogue| &catalogue.types)
+}
+
+/// One of them by its name.
+#[must_use]
+pub fn builtin_type(kind: WorkspaceKind, name: &EventType) -> Option<&'static EventTypeDefinition> {
+    builtin(kind).iter().find(|definition| definition.name == *name)
+}
+
+/// What the data of such a type's events must be. Compiled at the first call, and kept.
+#[must_use]
+pub fn builtin_rule(kind: WorkspaceKind, name: &EventType) -> Option<&'static DataRule> {
+    let catalogue = catalogue(kind)?;
+    let at = catalogue.types.iter().position(|definition| definition.name == *name)?;
+    let compile = || {
+        DataRule::of(&catalogue.types[at])
+            .unwrap_or_else(|error| unreachable!("a test compiles every schema of the catalogues: {error}"))
+    };
+    Some(catalogue.rules[at].get_or_init(compile))
+}
+
+/// A catalogue, and the rules of its types as far as they were needed.
+struct Catalogue {
+    types: Vec<EventTypeDefinition>,
+    rules: Vec<OnceLock<DataRule>>,
+}
+
+/// A catalogue as its file has it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct CatalogueFile {
+    /// Schemas that those of several types refer to. Each type's schema gets those that it needs.
+    definitions: Map<String, Value>,
+    event_types: Vec<TypeEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct TypeEntry {
+    name: EventType,
+    version: u32,
+    description: String,
+    schema: Map<String, Value>,
+    sample: Value,
+}
+
+static CONSENT: LazyLock<Catalogue> =
+    LazyLock::new(|| read(include_str!("../../../events/catalogues/consent.json")));
+static IDENTITY: LazyLock<Catalogue> =
+    LazyLock::new(|| read(include_str!("../../../events/catalogues/identity.json")));
+static DIRECTORY: LazyLock<Catalogue> =
+    LazyLock::new(|| read(include_str!("../../../events/catalogues/directory.json")));
+
+fn catalogue(kind: WorkspaceKind) -> Option<&'static Catalogue> {
+    match kind {
+        WorkspaceKind::Consent => Some(&CONSENT),
+        WorkspaceKind::Identity => Some(&IDENTITY),
+        WorkspaceKind::Directory => Some(&DIRECTORY),
+        WorkspaceKind::Custom => None,
+    }
+}
+
+fn read(file: &str) -> Catalogue {
+    let file: CatalogueFile = serde_json::from_str(file)
+        .unwrap_or_else(|error| unreachable!("a test reads every file of the catalogues: {error}"));
+    let CatalogueFile { definitions, event_types } = file;
+    let types: Vec<_> = event_types.into_iter().map(|entry| entry.definition(&definitions)).collect();
+    let rules = types.iter().map(|_| OnceLock::new()).collect();
+    Catalogue { types, rules }
+}
+
+impl TypeEntry {
+    fn definition(self, shared: &Map<String, Value>) -> EventTypeDefinition {
+        let mut needed = BTreeMap::new();
+        self.schema.values().for_each(|part| collect(part, shared, &mut needed));
+        let mut schema = self.schema;
+        schema.insert("$schema".to_owned(), json!("http://json-schema.org/draft-07/schema#"));
+        if !needed.is_empty() {
+            schema.insert("definitions".to_owned(), json!(needed));
+        }
+        EventTypeDefinition {
+            name: self.name,
+            version: self.version,
+            description: self.description,
+            schema: Value::Object(schema),
+            sample: self.sample,
+            validate: true,
+            source: TypeSource::Builtin,
+        }
+    }
+}
+
+/// Collects the shared schemas that a part of a schema refers to, and those that they refer to.
+fn collect<'a>(part: &Value, shared: &'a Map<String, Value>, needed: &mut BTreeMap<String, &'a Value>) {
+    match part {
+        Value::Array(parts) => parts.iter().for_each(|part| collect(part, shared, needed)),
+        Value::Object(members) => {
+            let name =
+                members.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix("#/definitions/"));
+            if let Some((name, schema)) = name.and_then(|name| Some((name, shared.get(name)?)))
+                && needed.insert(name.to_owned(), schema).is_none()
+            {
+                collect(schema, shared, needed);
+            }
+            members.values().for_each(|part| collect(part, shared, needed));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use super::*;
+    use carillon_core::invalid::Invalid;
+
+    use crate::definition::{DEFINITION_BYTES_MAX, DESCRIPTION_CHARS_MAX, RESERVED_PREFIX};
+
+    const KINDS: [WorkspaceKind; 4] =
+        [WorkspaceKind::Consent, WorkspaceKind::Identity, WorkspaceKind::Directory, WorkspaceKind::Custom];
+
+    fn names(kind: WorkspaceKind) -> Vec<&'static str> {
+        builtin(kind).iter().map(|definition| definition.name.as_str()).collect()
+    }
+
+    #[test]
+    fn every_schema_compiles_and_takes_its_sample() {
+        for kind in KINDS {
+            for definition in builtin(kind) {
+                let rule = builtin_rule(kind, &definition.name).unwrap();
+                assert_eq!(rule.check_data(&definition.sample), Ok(()), "{}", definition.name);
+                assert!(rule.check_data(&json!({})).is_err(), "{} takes anything", definition.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_definition_is_as_one_of_a_workspace_must_be() {
+        for definition in KINDS.into_iter().flat_map(builtin) {
+            assert!((1..=DESCRIPTION_CHARS_MAX).contains(&definition.description.chars().count()));
+            assert!(serde_json::to_vec(definition).unwrap().len() <= DEFINITION_BYTES_MAX);
+            assert!(definition.version >= 1 && !definition.name.as_str().starts_with(RESERVED_PREFIX));
+            assert_eq!(definition.source, TypeSource::Builtin);
+        }
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let all: Vec<_> = KINDS.into_iter().flat_map(names).collect();
+        let unique: BTreeSet<_> = all.iter().collect();
+        assert_eq!(unique.len(), all.len());
+    }
+
+    #[test]
+    fn each_kind_has_its_own_types() {
+        assert_eq!(
+            names(WorkspaceKind::Consent),
+            [
+                "before:consent:create",
+                "after:consent:create",
+                "consent:approved",
+                "consent:rejected",
+                "consent:expired",
+                "consent:revoke",
+                "consent:consumed",
+            ]
+        );
+        assert_eq!(
+            names(WorkspaceKind::Identity),
+            [
+                "entityCreated",
+                "entityUpdated",
+                "entityDeleted",
+                "client.registered",
+                "token.issued",
+                "token.revoked",
+                "service.discovered",
+            ]
+        );
+        assert_eq!(names(WorkspaceKind::Directory).len(), 45);
+        assert!(builtin(WorkspaceKind::Custom).is_empty());
+        let consent = "consent:approved".parse().unwrap();
+        assert!(builtin_type(WorkspaceKind::Consent, &consent).is_some());
+        assert!(builtin_type(WorkspaceKind::Identity, &consent).is_none());
+        assert!(builtin_rule(WorkspaceKind::Custom, &consent).is_none());
+    }
+
+    #[test]
+    fn every_notification_of_the_directory_has_four_fields() {
+        for definition in builtin(WorkspaceKind::Directory) {
+            let fields: Vec<_> = definition.sample.as_object().unwrap().keys().collect();
+            assert_eq!(fields, ["apiResource", "resourcePayload", "revision", "updateTimestamp"]);
+            let rule = builtin_rule(WorkspaceKind::Directory, &definition.name).unwrap();
+            for field in fields {
+                let mut sample = definition.sample.clone();
+                sample.as_object_mut().unwrap().remove(field);
+                assert!(rule.check_data(&sample).is_err(), "{} without {field}", definition.name);
+            }
+        }
+    }
+
+    #[test]
+    fn an_update_of_an_account_names_what_changed() {
+        let updated = "entityUpdated".parse().unwrap();
+        let rule = builtin_rule(WorkspaceKind::Identity, &updated).unwrap();
+        let mut sample = builtin_type(WorkspaceKind::Identity, &updated).unwrap().sample.clone();
+        sample["attributes"] = json!([]);
+        let Invalid(errors) = rule.check_data(&sample).unwrap_err();
+        assert_eq!(errors[0].pointer, "/data/attributes");
+    }
+
+    #[test]
+    fn the_sample_events_are_valid() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../events");
+        let mut checked = 0;
+        for file in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if file.to_string_lossy().ends_with(".cloudevents.json") {
+                let json = std::fs::read_to_string(&file).unwrap();
+                let event: Value = serde_json::from_str(&json).unwrap();
+                let name = event["type"].as_str().unwrap().parse().unwrap();
+                let rule = builtin_rule(WorkspaceKind::Consent, &name).unwrap();
+                assert_eq!(rule.check_event(&json), Ok(()), "{}", file.display());
+                let definition = builtin_type(WorkspaceKind::Consent, &name).unwrap();
+                assert_eq!(definition.sample, event["data"], "{}", file.display());
+                checked += 1;
+            }
+        }
+        assert_eq!(checked, 6);
+    }
+
+    #[test]
+    fn schemas_carry_what_they_refer_to_and_no_more() {
+        for definition in KINDS.into_iter().flat_map(builtin) {
+            let text = definition.schema.to_string();
+            for name in definition.schema["definitions"].as_object().unwrap().keys() {
+                assert!(text.contains(&format!("\"#/definitions/{name}\"")), "{}: {name}", definition.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! `DELETE /v1/workspaces/{workspace}`
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use carillon_aws::config::{StoredWorkspace, Written};
+use carillon_aws::error::AwsError;
+use carillon_aws::now;
+use carillon_aws::queue::Message;
+use carillon_core::id::JobId;
+use carillon_core::job::{Job, JobKind, JobStatus, JobTask};
+use carillon_core::workspace::{Workspace, WorkspaceStatus};
+use carillon_http::problem::Problem;
+use http::StatusCode;
+use http::header::LOCATION;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::TRIES_MAX;
+use crate::desk::Desk;
+use crate::jobs;
+use crate::problems::Common;
+
+/// How long the request itself takes an empty workspace apart before a job goes on with it.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// How to delete.
+#[derive(Clone, Copy, Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct DeletionQuery {
+    /// Whether the workspace's subscriptions go with it. Otherwise it must have none.
+    #[serde(default)]
+    #[param(required = false, default = false)]
+    cascade: bool,
+}
+
+/// Delete a workspace
+///
+/// With its grants and event types and, if `cascade` says so, its subscriptions; deliveries that are under way end as
+/// `cancelled`. Nothing new comes in from the answer on. What takes long is done by a job. Deleting a workspace that is
+/// being deleted asks for the rest of the work again.
+#[utoipa::path(
+    delete,
+    path = "/v1/workspaces/{workspace}",
+    operation_id = "deleteWorkspace",
+    tag = "workspaces",
+    params(("workspace" = String, Path, description = "The workspace's id"), DeletionQuery),
+    responses(
+        (status = 202, description = "A job deletes it", body = jobs::Shown, headers(("location" = String, description = "Where the job is"))),
+        (status = 204, description = "Deleted"),
+        (status = 409, description = "It has subscriptions", body = Problem, content_type = "application/problem+json"),
+        Common,
+    ),
+    security(("oauth2" = ["carillon/admin"])),
+)]
+pub(super) async fn delete(
+    State(desk): State<Arc<Desk>>,
+    Path(id): Path<String>,
+    Query(DeletionQuery { cascade }): Query<DeletionQuery>,
+) -> Result<Response, Problem> {
+    let workspace = match close(&desk, &id, !cascade).await? {
+        Closed::Now(workspace) if !cascade => {
+            if taken_apart(&desk, &workspace).await? {
+                return Ok(StatusCode::NO_CONTENT.into_response());
+            }
+            workspace
+        }
+        Closed::Now(workspace) | Closed::Before(workspace) => workspace,
+    };
+    let job = hand_over(&desk, &workspace).await?;
+    let location = format!("/v1/workspaces/{}/jobs/{}", job.workspace, job.id);
+    Ok((StatusCode::ACCEPTED, [(LOCATION, location)], Json(jobs::Shown::from(job))).into_response())
+}
+
+/// A workspace that nothing comes into any more.
+enum Closed {
+    /// Since this request.
+    Now(Workspace),
+    /// Since an earlier one.
+    Before(Workspace),
+}
+
+/// Closes a workspace, only an empty one if `empty`; again, if another change came before.
+async fn close(desk: &Desk, id: &str, empty: bool) -> Result<Closed, Problem> {
+    for _ in 0..TRIES_MAX {
+        let StoredWorkspace { workspace, data_key } = desk.workspace(id).await?;
+        if workspace.status == WorkspaceStatus::Deleting {
+            return Ok(Closed::Before(workspace));
+        }
+        let revision = workspace.revision;
+        let workspace = Workspace {
+            status: WorkspaceStatus::Deleting,
+            updated_at: now(),
+            revision: revision + 1,
+            ..workspace
+        };
+        let stored = StoredWorkspace { workspace, data_key };
+        match desk.config.close_workspace(&stored, revision, empty).await? {
+            Written::Done => return Ok(Closed::Now(stored.workspace)),
+            Written::InUse if empty => return Err(Problem::WorkspaceInUse),
+            Written::Stale => {}
+            _ => return Err(Problem::Unavailable),
+        }
+    }
+    Err(Problem::Unavailable)
+}
+
+/// Whether nothing is left of the workspace.
+async fn taken_apart(desk: &Desk, workspace: &Workspace) -> Result<bool, AwsError> {
+    let until = now() + AT_ONCE;
+    while now() < until {
+        if desk.config.take_apart(&workspace.id).await?.is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Leaves the rest to a job: the same one however often it is asked for.
+async fn hand_over(desk: &Desk, workspace: &Workspace) -> Result<Job, Problem> {
+    let id = job_of(workspace);
+    let job = match desk.config.job(&workspace.id, id).await? {
+        Some(job) => job,
+        None => {
+            let (created_at, updated_at) = (now(), now());
+            let (workspace, kind, status) =
+                (workspace.id.clone(), JobKind::DeleteWorkspace, JobStatus::Queued);
+            let job = Job { id, workspace, kind, status, done: 0, created_at, updated_at };
+            desk.config.put_job(&job).await?;
+            job
+        }
+    };
+    let body = JobTask::of(&job).to_json().map_err(|error| {
+        tracing::error!(%error, job = %job.id, "a task cannot be written");
+        Problem::Unavailable
+    })?;
+    let message = Message { body, group: job.workspace.to_string(), delay_seconds: 0 };
+    for sent in desk.jobs.send(vec![message]).await {
+        sent?;
+    }
+    Ok(job)
+}
+
+/// The job that deletes a workspace, by the times at which that was made and closed, which do not change any more.
+fn job_of(workspace: &Workspace) -> JobId {
+    let mut bytes = [0; 10];
+    bytes[..8].copy_from_slice(&workspace.created_at.0.to_be_bytes());
+    JobId::new(workspace.updated_at, bytes)
+}
