@@ -362,6 +362,7 @@ fn is_media_type(text: &str) -> bool {
 }
 
 /// `application/json`, `text/json` or a type with the suffix `+json` (CloudEvents JSON format, section 3.1).
+#[must_use]
 pub fn is_json(content_type: &str) -> bool {
     let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     media_type.split_once('/').is_some_and(|(_, subtype)| subtype == "json" || subtype.ends_with("+json"))

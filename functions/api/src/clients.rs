@@ -109,7 +109,10 @@ impl From<Grant> for Shown {
     operation_id = "listClients",
     tag = "clients",
     params(("workspace" = String, Path, description = "The workspace's id"), ListQuery),
-    responses((status = 200, description = "A page of them, in the order of their ids", body = List<Shown>), Common),
+    responses(
+        (status = 200, description = "A page of them, in the order of their ids", body = List<Shown>),
+        Common,
+    ),
     security(("oauth2" = ["carillon/admin"])),
 )]
 async fn list(
@@ -161,7 +164,11 @@ async fn read(
     responses(
         (status = 200, description = "Its role, instead of the one that it had", body = Shown),
         (status = 201, description = "Its role; it had none", body = Shown),
-        (status = 409, description = "The workspace is being deleted", body = Problem, content_type = "application/problem+json"),
+        (
+            status = 409, description = "The workspace is being deleted",
+            body = Problem,
+            content_type = "application/problem+json",
+        ),
         Common,
     ),
     security(("oauth2" = ["carillon/admin"])),
@@ -228,8 +235,8 @@ mod tests {
 
     use super::*;
 
-    fn read(input: Value) -> Result<Role, String> {
-        match read_patched::<Input>(&input).and_then(|input| Ok(input.check()?)) {
+    fn read(input: &Value) -> Result<Role, String> {
+        match read_patched::<Input>(input).and_then(|input| Ok(input.check()?)) {
             Ok(role) => Ok(role),
             Err(Problem::Invalid(Invalid(errors))) => Err(errors[0].pointer.clone()),
             Err(other) => panic!("{other:?}"),
@@ -238,13 +245,13 @@ mod tests {
 
     #[test]
     fn only_a_subscriber_is_bound_to_one() {
-        assert_eq!(read(json!({"role": "owner"})), Ok(Role::Owner));
+        assert_eq!(read(&json!({"role": "owner"})), Ok(Role::Owner));
         assert_eq!(
-            read(json!({"role": "subscriber", "subscriber": "tpp-1"})),
+            read(&json!({"role": "subscriber", "subscriber": "tpp-1"})),
             Ok(Role::Subscriber("tpp-1".parse().unwrap()))
         );
-        assert_eq!(read(json!({"role": "subscriber"})), Err("/subscriber".to_owned()));
-        assert_eq!(read(json!({"role": "subscriber", "subscriber": "a b"})), Err("/subscriber".to_owned()));
+        assert_eq!(read(&json!({"role": "subscriber"})), Err("/subscriber".to_owned()));
+        assert_eq!(read(&json!({"role": "subscriber", "subscriber": "a b"})), Err("/subscriber".to_owned()));
         for wrong in [
             json!({"role": "owner", "subscriber": "tpp-1"}),
             json!({"role": "support", "subscriber": null}),
@@ -252,7 +259,7 @@ mod tests {
             json!({}),
             json!([]),
         ] {
-            assert!(read(wrong.clone()).is_err(), "{wrong}");
+            assert!(read(&wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -131,7 +131,11 @@ async fn page() -> Response {
             (String = "text/javascript"),
             (String = "image/png"),
         )),
-        (status = 404, description = "There is no such file", body = Problem, content_type = "application/problem+json"),
+        (
+            status = 404, description = "There is no such file",
+            body = Problem,
+            content_type = "application/problem+json",
+        ),
     ),
     security(()),
 )]

@@ -160,7 +160,11 @@ async fn list() -> Response {
     params(("name" = String, Path, description = "The last segment of the `type`", example = "not-found")),
     responses(
         (status = 200, description = "The page", body = String, content_type = "text/html"),
-        (status = 404, description = "There is no such problem", body = Problem, content_type = "application/problem+json"),
+        (
+            status = 404, description = "There is no such problem",
+            body = Problem,
+            content_type = "application/problem+json",
+        ),
     ),
     security(()),
 )]

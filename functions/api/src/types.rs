@@ -47,7 +47,10 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Desk>> {
     operation_id = "listEventTypes",
     tag = "event types",
     params(("workspace" = String, Path, description = "The workspace's id"), ListQuery, SourceQuery),
-    responses((status = 200, description = "A page of them, in the order of their names", body = List<ListedType>), Common),
+    responses(
+        (status = 200, description = "A page of them, in the order of their names", body = List<ListedType>),
+        Common,
+    ),
     security(("oauth2" = ["carillon/read"]), ("oauth2" = ["carillon/admin"])),
     extensions(("x-carillon-roles" = json!(["owner", "publisher", "support", "subscriber"]))),
 )]
@@ -82,7 +85,11 @@ async fn list(
         ("type" = String, Path, description = "The type's name"),
     ),
     responses(
-        (status = 200, description = "The type", body = Shown, headers(("etag" = String, description = "Its version, for `If-Match`"))),
+        (
+            status = 200, description = "The type",
+            body = Shown,
+            headers(("etag" = String, description = "Its version, for `If-Match`")),
+        ),
         Common,
     ),
     security(("oauth2" = ["carillon/read"]), ("oauth2" = ["carillon/admin"])),
@@ -126,13 +133,25 @@ async fn read(
         "validate": true,
     })),
     responses(
-        (status = 200, description = "Its new version, or the present one if that says the same", body = Shown, headers(("etag" = String, description = "Its version, for `If-Match`"))),
+        (
+            status = 200, description = "Its new version, or the present one if that says the same",
+            body = Shown,
+            headers(("etag" = String, description = "Its version, for `If-Match`")),
+        ),
         (status = 201, description = "Its first version", body = Shown, headers(
             ("location" = String, description = "Where it is"),
             ("etag" = String, description = "Its version, for `If-Match`"),
         )),
-        (status = 409, description = "The name is taken by a type of the catalogue, or the workspace is being deleted", body = Problem, content_type = "application/problem+json"),
-        (status = 412, description = "It was changed since", body = Problem, content_type = "application/problem+json"),
+        (
+            status = 409, description = "The name is taken by a type of the catalogue, or the workspace is being deleted",
+            body = Problem,
+            content_type = "application/problem+json",
+        ),
+        (
+            status = 412, description = "It was changed since",
+            body = Problem,
+            content_type = "application/problem+json",
+        ),
         Common,
     ),
     security(("oauth2" = ["carillon/subscribe"]), ("oauth2" = ["carillon/admin"])),
@@ -204,7 +223,11 @@ async fn put(
     ),
     responses(
         (status = 204, description = "Deleted"),
-        (status = 409, description = "It is a type of the catalogue, or the workspace is being deleted", body = Problem, content_type = "application/problem+json"),
+        (
+            status = 409, description = "It is a type of the catalogue, or the workspace is being deleted",
+            body = Problem,
+            content_type = "application/problem+json",
+        ),
         Common,
     ),
     security(("oauth2" = ["carillon/subscribe"]), ("oauth2" = ["carillon/admin"])),

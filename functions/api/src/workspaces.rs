@@ -60,8 +60,16 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Desk>> {
             ("location" = String, description = "Where it is"),
             ("etag" = String, description = "Its state, for `If-Match`"),
         )),
-        (status = 409, description = "A workspace of this id exists", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Another request came with this `Idempotency-Key`", body = Problem, content_type = "application/problem+json"),
+        (
+            status = 409, description = "A workspace of this id exists",
+            body = Problem,
+            content_type = "application/problem+json",
+        ),
+        (
+            status = 422, description = "Another request came with this `Idempotency-Key`",
+            body = Problem,
+            content_type = "application/problem+json",
+        ),
         Common,
     ),
     security(("oauth2" = ["carillon/admin"])),
@@ -103,7 +111,10 @@ async fn create(
     operation_id = "listWorkspaces",
     tag = "workspaces",
     params(ListQuery),
-    responses((status = 200, description = "A page of them, in the order of their ids", body = List<Shown>), Common),
+    responses(
+        (status = 200, description = "A page of them, in the order of their ids", body = List<Shown>),
+        Common,
+    ),
     security(("oauth2" = ["carillon/read"]), ("oauth2" = ["carillon/admin"])),
 )]
 async fn list(
@@ -128,7 +139,11 @@ async fn list(
     tag = "workspaces",
     params(("workspace" = String, Path, description = "The workspace's id")),
     responses(
-        (status = 200, description = "The workspace", body = Shown, headers(("etag" = String, description = "Its state, for `If-Match`"))),
+        (
+            status = 200, description = "The workspace",
+            body = Shown,
+            headers(("etag" = String, description = "Its state, for `If-Match`")),
+        ),
         Common,
     ),
     security(("oauth2" = ["carillon/read"]), ("oauth2" = ["carillon/admin"])),
@@ -152,9 +167,21 @@ async fn read(State(desk): State<Arc<Desk>>, Path(id): Path<String>) -> Result<R
         "settings": {"audience": "required", "verification": "handshake"},
     })),
     responses(
-        (status = 200, description = "Replaced", body = Shown, headers(("etag" = String, description = "Its state, for `If-Match`"))),
-        (status = 409, description = "The workspace is being deleted", body = Problem, content_type = "application/problem+json"),
-        (status = 412, description = "It was changed since", body = Problem, content_type = "application/problem+json"),
+        (
+            status = 200, description = "Replaced",
+            body = Shown,
+            headers(("etag" = String, description = "Its state, for `If-Match`")),
+        ),
+        (
+            status = 409, description = "The workspace is being deleted",
+            body = Problem,
+            content_type = "application/problem+json",
+        ),
+        (
+            status = 412, description = "It was changed since",
+            body = Problem,
+            content_type = "application/problem+json",
+        ),
         Common,
     ),
     security(("oauth2" = ["carillon/subscribe"]), ("oauth2" = ["carillon/admin"])),
@@ -185,9 +212,21 @@ async fn replace(
         content((WorkspacePatch = "application/merge-patch+json"), (WorkspacePatch = "application/json")),
     ),
     responses(
-        (status = 200, description = "Changed", body = Shown, headers(("etag" = String, description = "Its state, for `If-Match`"))),
-        (status = 409, description = "The workspace is being deleted", body = Problem, content_type = "application/problem+json"),
-        (status = 412, description = "It was changed since", body = Problem, content_type = "application/problem+json"),
+        (
+            status = 200, description = "Changed",
+            body = Shown,
+            headers(("etag" = String, description = "Its state, for `If-Match`")),
+        ),
+        (
+            status = 409, description = "The workspace is being deleted",
+            body = Problem,
+            content_type = "application/problem+json",
+        ),
+        (
+            status = 412, description = "It was changed since",
+            body = Problem,
+            content_type = "application/problem+json",
+        ),
         Common,
     ),
     security(("oauth2" = ["carillon/subscribe"]), ("oauth2" = ["carillon/admin"])),

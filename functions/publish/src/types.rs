@@ -51,16 +51,13 @@ impl Types {
             return Ok(Some(Rule::Builtin(rule)));
         }
         let key = (workspace.id.clone(), name.clone());
-        let own = match self.own.fresh(&key, now()) {
-            Some(own) => own,
-            None => {
-                let before = self.own.stale(&key).flatten();
-                let stored = config.event_type(&workspace.id, name).await?;
-                let own = stored.map(|stored| OwnType::new(stored, before)).transpose()?;
-                self.own.put(key, own.clone(), now());
-                own
-            }
-        };
+        if let Some(own) = self.own.fresh(&key, now()) {
+            return Ok(own.map(|own| Rule::Own(own.rule)));
+        }
+        let before = self.own.stale(&key).flatten();
+        let stored = config.event_type(&workspace.id, name).await?;
+        let own = stored.map(|stored| OwnType::new(stored, before)).transpose()?;
+        self.own.put(key, own.clone(), now());
         Ok(own.map(|own| Rule::Own(own.rule)))
     }
 }

@@ -1,6 +1,6 @@
 //! Workspaces, and the version by which matching knows what changed.
 
-use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
+use aws_sdk_dynamodb::types::{AttributeValue, Get, TransactGetItem, TransactWriteItem};
 use carillon_core::id::WorkspaceId;
 use carillon_core::time::UnixMillis;
 use carillon_core::workspace::{Settings, Workspace, WorkspaceKind, WorkspaceName, WorkspaceStatus};
@@ -44,9 +44,16 @@ impl ConfigTable {
         self.get(self.workspace_key(workspace)).await?.map(read_workspace).transpose()
     }
 
-    /// The version of what matching reads; `None`: there is no such workspace.
+    /// The version of what matching reads; `None`: there is no such workspace. Read as a transaction, which fails while
+    /// another one changes the rows: to plain reads, those may show themselves one by one.
     pub async fn matching_version(&self, workspace: &WorkspaceId) -> Result<Option<u64>, AwsError> {
-        self.get(self.matching_key(workspace)).await?.map(read_matching_version).transpose()
+        const OPERATION: &str = "dynamodb TransactGetItems";
+        let key = Some(self.matching_key(workspace).attributes());
+        let get = Get::builder().table_name(&self.table).set_key(key).build();
+        let get = TransactGetItem::builder().get(get.map_err(AwsError::call(OPERATION))?).build();
+        let answer = self.client.transact_get_items().transact_items(get).send().await;
+        let found = answer.map_err(AwsError::call(OPERATION))?.responses.unwrap_or_default();
+        found.into_iter().find_map(|found| found.item).map(read_matching_version).transpose()
     }
 
     /// The workspaces, a page at a time.

@@ -50,9 +50,17 @@ pub(super) struct DeletionQuery {
     tag = "workspaces",
     params(("workspace" = String, Path, description = "The workspace's id"), DeletionQuery),
     responses(
-        (status = 202, description = "A job deletes it", body = jobs::Shown, headers(("location" = String, description = "Where the job is"))),
+        (
+            status = 202, description = "A job deletes it",
+            body = jobs::Shown,
+            headers(("location" = String, description = "Where the job is")),
+        ),
         (status = 204, description = "Deleted"),
-        (status = 409, description = "It has subscriptions", body = Problem, content_type = "application/problem+json"),
+        (
+            status = 409, description = "It has subscriptions",
+            body = Problem,
+            content_type = "application/problem+json",
+        ),
         Common,
     ),
     security(("oauth2" = ["carillon/admin"])),
@@ -123,16 +131,14 @@ async fn taken_apart(desk: &Desk, workspace: &Workspace) -> Result<bool, AwsErro
 /// Leaves the rest to a job: the same one however often it is asked for.
 async fn hand_over(desk: &Desk, workspace: &Workspace) -> Result<Job, Problem> {
     let id = job_of(workspace);
-    let job = match desk.config.job(&workspace.id, id).await? {
-        Some(job) => job,
-        None => {
-            let (created_at, updated_at) = (now(), now());
-            let (workspace, kind, status) =
-                (workspace.id.clone(), JobKind::DeleteWorkspace, JobStatus::Queued);
-            let job = Job { id, workspace, kind, status, done: 0, created_at, updated_at };
-            desk.config.put_job(&job).await?;
-            job
-        }
+    let job = if let Some(job) = desk.config.job(&workspace.id, id).await? {
+        job
+    } else {
+        let (created_at, updated_at) = (now(), now());
+        let (workspace, kind, status) = (workspace.id.clone(), JobKind::DeleteWorkspace, JobStatus::Queued);
+        let job = Job { id, workspace, kind, status, done: 0, created_at, updated_at };
+        desk.config.put_job(&job).await?;
+        job
     };
     let body = JobTask::of(&job).to_json().map_err(|error| {
         tracing::error!(%error, job = %job.id, "a task cannot be written");

@@ -12,6 +12,7 @@ use carillon_http::access::Caller;
 use carillon_http::problem::Problem;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 
 /// A new workspace.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -22,11 +23,7 @@ pub(super) struct NewWorkspace {
     #[schema(min_length = 1, max_length = 63, pattern = "^[a-z0-9][a-z0-9_-]*$")]
     id: Option<String>,
     /// Its name for people.
-    #[schema(
-        min_length = 1,
-        max_length = 100,
-        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$"
-    )]
+    #[schema(schema_with = name_for_people)]
     name: String,
     /// Which catalogue of event types it has. It cannot be changed later.
     #[schema(value_type = KindShown)]
@@ -41,11 +38,7 @@ pub(super) struct NewWorkspace {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct WorkspaceInput {
     /// Its name for people.
-    #[schema(
-        min_length = 1,
-        max_length = 100,
-        pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$"
-    )]
+    #[schema(schema_with = name_for_people)]
     name: String,
     /// What it allows and demands.
     #[serde(default)]
@@ -54,7 +47,10 @@ pub(super) struct WorkspaceInput {
 
 /// Changes of a workspace.
 #[derive(ToSchema)]
-#[schema(rename_all = "camelCase", example = json!({"settings": {"verification": "challenge", "defaultRatePerMinute": null}}))]
+#[schema(
+    rename_all = "camelCase",
+    example = json!({"settings": {"verification": "challenge", "defaultRatePerMinute": null}}),
+)]
 #[serde(deny_unknown_fields)]
 #[expect(
     dead_code,
@@ -62,7 +58,7 @@ pub(super) struct WorkspaceInput {
 )]
 pub(super) struct WorkspacePatch {
     /// Its name for people.
-    #[schema(value_type = String, required = false, min_length = 1, max_length = 100, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$")]
+    #[schema(required = false, schema_with = name_for_people)]
     name: Option<String>,
     /// What it allows and demands.
     settings: Option<SettingsInput>,
@@ -134,7 +130,6 @@ struct SettingsShown {
     /// Whether endpoints' certificates go unchecked.
     developer_mode: bool,
     /// Whether events must name whom they are for.
-    #[schema(inline = false)]
     audience: AudienceShown,
     /// How a new endpoint's owner confirms that it wants to be called.
     verification: VerificationShown,
@@ -193,6 +188,18 @@ enum StatusShown {
     Active,
     /// A job is deleting it.
     Deleting,
+}
+
+/// As [`WorkspaceName`] has it: no control characters, and not white space alone.
+fn name_for_people() -> Object {
+    let no_control = r"[^\u0000-\u001f\u007f-\u009f]*";
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some("Its name for people."))
+        .min_length(Some(1))
+        .max_length(Some(WorkspaceName::CHARS_MAX))
+        .pattern(Some(format!(r"^{no_control}[^\s\u0000-\u001f\u007f-\u009f]{no_control}$")))
+        .build()
 }
 
 impl NewWorkspace {
@@ -298,12 +305,12 @@ mod tests {
     use super::*;
     use crate::conditional::merge;
 
-    fn read(new: Value) -> Result<Workspace, Problem> {
-        let new: NewWorkspace = read_patched(&new)?;
+    fn read(new: &Value) -> Result<Workspace, Problem> {
+        let new: NewWorkspace = read_patched(new)?;
         Ok(new.check("ws_made".parse().unwrap(), UnixMillis(1))?)
     }
 
-    fn wrong(new: Value) -> Vec<String> {
+    fn wrong(new: &Value) -> Vec<String> {
         match read(new) {
             Err(Problem::Invalid(Invalid(errors))) => errors.into_iter().map(|error| error.pointer).collect(),
             other => panic!("{other:?}"),
@@ -312,12 +319,12 @@ mod tests {
 
     #[test]
     fn what_is_left_out_takes_its_default() {
-        let workspace = read(json!({"name": "Acme", "kind": "consent"})).unwrap();
+        let workspace = read(&json!({"name": "Acme", "kind": "consent"})).unwrap();
         assert_eq!(workspace.id.as_str(), "ws_made");
         assert_eq!(workspace.settings, Settings::default_of(WorkspaceKind::Consent));
         let settings = json!({"audience": "open", "httpsRequired": null, "defaultRatePerMinute": 60});
         let workspace =
-            read(json!({"id": "a", "name": "Acme", "kind": "consent", "settings": settings})).unwrap();
+            read(&json!({"id": "a", "name": "Acme", "kind": "consent", "settings": settings})).unwrap();
         assert_eq!(workspace.settings.audience, AudienceRule::Open);
         assert!(workspace.settings.https_required);
         assert_eq!(workspace.settings.default_rate_per_minute.map(u32::from), Some(60));
@@ -327,22 +334,22 @@ mod tests {
     fn all_wrong_fields_are_named() {
         let settings = json!({"defaultRatePerMinute": 0});
         assert_eq!(
-            wrong(json!({"id": "A", "name": " ", "kind": "custom", "settings": settings})),
+            wrong(&json!({"id": "A", "name": " ", "kind": "custom", "settings": settings})),
             ["/id", "/name", "/settings/defaultRatePerMinute"]
         );
-        assert_eq!(wrong(json!({"name": "a", "kind": "odd"})), ["/kind"]);
-        assert_eq!(wrong(json!({"name": "a", "kind": "custom", "sort": 1})), ["/sort"]);
+        assert_eq!(wrong(&json!({"name": "a", "kind": "odd"})), ["/kind"]);
+        assert_eq!(wrong(&json!({"name": "a", "kind": "custom", "sort": 1})), ["/sort"]);
         assert_eq!(
-            wrong(json!({"name": "a", "kind": "custom", "settings": {"https": 1}})),
+            wrong(&json!({"name": "a", "kind": "custom", "settings": {"https": 1}})),
             ["/settings/https"]
         );
-        assert_eq!(wrong(json!({"kind": "custom"})), ["/name"]);
+        assert_eq!(wrong(&json!({"kind": "custom"})), ["/name"]);
     }
 
     #[test]
     fn a_patch_changes_what_it_names() {
-        let old =
-            read(json!({"name": "Acme", "kind": "custom", "settings": {"defaultRatePerMinute": 5}})).unwrap();
+        let old = read(&json!({"name": "Acme", "kind": "custom", "settings": {"defaultRatePerMinute": 5}}))
+            .unwrap();
         let patched = |patch: Value| {
             let Value::Object(patch) = patch else { panic!("{patch}") };
             let whole = serde_json::to_value(WorkspaceInput::of(&old)).unwrap();
