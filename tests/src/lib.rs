@@ -246,7 +246,6 @@ impl Drop for Scene {
 /// # Panics
 ///
 /// When it is none, or another one.
-#[expect(clippy::must_use_candidate, reason = "that it is one may be all that a scenario wants to know")]
 pub fn problem(reply: &Reply, status: u16) -> Value {
     let body = reply.json();
     assert_eq!(reply.status, status, "{body}");

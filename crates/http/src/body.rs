@@ -75,6 +75,13 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Invalid> {
         {
             return Invalid::field(format!("{pointer}/{name}"), "is required");
         }
+        // Of a member that nobody knows within an alternative, too.
+        if let Some((name, _)) = detail.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`'))
+        {
+            let name = format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+            let known = if pointer.ends_with(&name) { "" } else { &name };
+            return Invalid::field(format!("{pointer}{known}"), "is not known here");
+        }
         Invalid::field(pointer, detail)
     })?;
     deserializer.end().map_err(|error| Invalid::field("", error.to_string()))?;

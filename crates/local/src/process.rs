@@ -34,23 +34,43 @@ pub fn environment(process: u32) -> BTreeMap<String, String> {
 /// How often the kernel's tables are read for a connection: a reading that others' connections come into can miss one.
 const READINGS: usize = 20;
 
-/// The process that holds the other end of a TCP connection on this machine, given by that end's address.
+/// The process that holds the other end of a TCP connection of this program, given by that end's address.
 #[must_use]
 pub fn process_behind(peer: SocketAddr) -> Option<u32> {
     let SocketAddr::V4(address) = peer else { return None };
     (0..READINGS).find_map(|_| process_at(address))
 }
 
+/// A connection as one of its ends sees it.
+struct Connection<'a> {
+    local: &'a str,
+    remote: &'a str,
+    inode: &'a str,
+}
+
 fn process_at(address: SocketAddrV4) -> Option<u32> {
     // The kernel prints the address as one little-endian number and the port as a big-endian one.
-    let local = format!("{:08X}:{:04X}", u32::from_le_bytes(address.ip().octets()), address.port());
+    let peer = format!("{:08X}:{:04X}", u32::from_le_bytes(address.ip().octets()), address.port());
     let table = fs::read_to_string("/proc/net/tcp").ok()?;
-    let inode = table.lines().skip(1).find_map(|line| {
-        let fields = line.split_ascii_whitespace().collect::<Vec<_>>();
-        (fields.get(1) == Some(&local.as_str())).then(|| fields.get(9).copied()).flatten()
-    })?;
-    let socket = format!("socket:[{inode}]");
-    processes().find(|process| holds(*process, Path::new(&socket)))
+    let connections: Vec<_> = table.lines().skip(1).filter_map(Connection::read).collect();
+    // A port can be in use towards several others, in connections that are over as well: the one that counts leads here.
+    let here = std::process::id();
+    let leads_here = |theirs: &Connection<'_>| {
+        connections.iter().any(|ours| ours.local == theirs.remote && ours.remote == peer && ours.is_of(here))
+    };
+    let theirs = connections.iter().find(|theirs| theirs.local == peer && leads_here(theirs))?;
+    processes().find(|process| theirs.is_of(*process))
+}
+
+impl<'a> Connection<'a> {
+    fn read(line: &'a str) -> Option<Self> {
+        let fields: Vec<_> = line.split_ascii_whitespace().collect();
+        Some(Self { local: fields.get(1)?, remote: fields.get(2)?, inode: fields.get(9)? })
+    }
+
+    fn is_of(&self, process: u32) -> bool {
+        holds(process, Path::new(&format!("socket:[{}]", self.inode)))
+    }
 }
 
 /// Ends a process as a crash does: without warning.

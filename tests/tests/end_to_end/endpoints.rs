@@ -60,7 +60,7 @@ async fn what_stands_in_the_table_is_not_reached_either() -> Result<()> {
     let asking = scene.subscribe_with("/asking", &asking).await?.id;
     let address = "http://169.254.169.254/latest/meta-data/";
     overwrite(&scene, &inside, "SET endpoint = :url", address).await?;
-    overwrite(&scene, &asking, "SET authorization.tokenUrl = :url", address).await?;
+    overwrite(&scene, &asking, "SET #authorization.tokenUrl = :url", address).await?;
     let _clock = scene.ring_clock();
     scene.publish(&event("e-1", "consent:created", &json!({}))).await?;
     let rows = scene.all_deliveries(2, "failed").await?;
@@ -83,13 +83,16 @@ async fn what_stands_in_the_table_is_not_reached_either() -> Result<()> {
 }
 
 async fn overwrite(scene: &Scene, subscription: &str, expression: &str, url: &str) -> Result<()> {
-    let update = json!({
+    let mut update = json!({
         "TableName": scene.stack.output("ConfigTable"),
         "Key": { "pk": { "S": format!("WS#{WORKSPACE}") }, "sk": { "S": format!("SUB#{subscription}") } },
         "UpdateExpression": expression,
         "ConditionExpression": "attribute_exists(pk)",
         "ExpressionAttributeValues": { ":url": { "S": url } },
     });
+    if expression.contains("#authorization") {
+        update["ExpressionAttributeNames"] = json!({ "#authorization": "authorization" });
+    }
     scene.stack.dynamodb("UpdateItem", update).await?;
     Ok(())
 }

@@ -15,9 +15,9 @@ const HURRY: (&str, &str) = ("RetryScale", "0.00003");
 async fn one_event_reaches_the_three_subscriptions_that_it_matches() -> Result<()> {
     let scene = Scene::set("three", &[]).await?;
     scene.subscribe("/exact", &["consent:payment:approved"]).await?;
-    scene.subscribe("/prefix", &["consent:payment:*", "directory.*"]).await?;
+    scene.subscribe("/prefix", &["consent:payment:*", "consent:revoked"]).await?;
     scene.subscribe("/all", &["*"]).await?;
-    scene.subscribe("/other", &["consent:payment:rejected", "consent:account:*"]).await?;
+    scene.subscribe("/other", &["consent:payment:rejected", "after:*"]).await?;
 
     let approved = event("e-1", "consent:payment:approved", &json!({ "consentId": "urn:bank:C1" }));
     scene.publish(&approved).await?;

@@ -58,8 +58,11 @@ async fn a_handshake_by_the_callback() -> Result<()> {
     let subscription =
         scene.subscribe_with("/inbox", &json!({ "types": ["consent:*"], "ratePerMinute": 60 })).await?;
     assert_eq!(status_of(&scene, &subscription.id).await?["status"], "pending");
+    // What another one has received is fanned out.
+    scene.receiver.answer("/other", [Answer::status(200).header("webhook-allowed-origin", "*")]);
+    scene.subscribe("/other", &["consent:*"]).await?;
     scene.publish(&event("e-1", "consent:created", &json!({}))).await?;
-    scene.quiet().await?;
+    scene.received_behind("/other", 1, 1).await?;
 
     let callback = scene.receiver.received("/inbox")[0].header("webhook-request-callback").to_owned();
     assert_eq!(visit(&format!("{callback}x"), "POST").await?, 404);

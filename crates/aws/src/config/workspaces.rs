@@ -148,15 +148,14 @@ impl ConfigTable {
         if !grants.is_empty() || !types.is_empty() {
             return Ok(Some(0));
         }
-        let none = Item::from([(":none".to_owned(), AttributeValue::N("0".to_owned()))]);
+        let values = Item::from([
+            (":none".to_owned(), AttributeValue::N("0".to_owned())),
+            (":closed".to_owned(), AttributeValue::Bool(true)),
+        ]);
+        // Not one that was made anew under the same id meanwhile.
+        let is_closed = "attribute_not_exists(pk) OR (closed = :closed AND subscriptions = :none)";
         let writes = vec![
-            (
-                self.delete(
-                    &self.matching_key(workspace),
-                    Some(("attribute_not_exists(pk) OR subscriptions = :none", Some(none))),
-                )?,
-                Written::InUse,
-            ),
+            (self.delete(&self.matching_key(workspace), Some((is_closed, Some(values))))?, Written::InUse),
             (self.delete(&self.workspace_key(workspace), None)?, Written::Missing),
             (self.delete(&self.listed_key(workspace), None)?, Written::Missing),
         ];

@@ -149,10 +149,14 @@ async fn of_workspace(
     let workspace = desk.workspace(&workspace).await?.workspace.id;
     let mut findings = Findings::default();
     let types = read_types(&trial.types, "/types", &mut findings);
-    let filter = trial.filter.as_ref().map(|source| Filter::compile(source).map_err(|invalid| under("/filter", invalid)));
+    let filter = trial
+        .filter
+        .as_ref()
+        .map(|source| Filter::compile(source).map_err(|invalid| under("/filter", invalid)));
     let filter = filter.and_then(|filter| findings.take(filter));
     let subscriber = trial.subscriber.map(|text| {
-        text.parse().map_err(|_| Invalid::field("/subscriber", "must be 1 to 64 of letters, digits and `. _ : ~ -`"))
+        text.parse()
+            .map_err(|_| Invalid::field("/subscriber", "must be 1 to 64 of letters, digits and `. _ : ~ -`"))
     });
     let subscriber: Option<SubscriberId> = subscriber.and_then(|subscriber| findings.take(subscriber));
     findings.into_result(())?;

@@ -105,13 +105,12 @@ pub(crate) enum FormatInput {
 }
 
 /// How deliveries prove who sends them.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "type", deny_unknown_fields)]
 #[schema(as = Authorization)]
 pub(crate) enum AuthorizationInput {
     /// By the signature alone.
-    #[default]
-    None,
+    None {},
     /// By a key that Carillon makes, and shows once.
     ApiKey {
         /// The header that it is sent in.
@@ -300,7 +299,7 @@ impl SubscriptionInput {
         {
             findings.add("/authorization/header", "must not be one of `headers`");
         }
-        let retry_policy = self.retry_policy.map(|policy| policy.check());
+        let retry_policy = self.retry_policy.map(RetryPolicyInput::check);
         let retry_policy = retry_policy.and_then(|policy| findings.take(policy));
         let timeout = findings.take(at("/timeoutSeconds", AttemptTimeout::try_from(self.timeout_seconds)));
         let rate = self.rate_per_minute.map(|rate| at("/ratePerMinute", Rate::try_from(rate)));
@@ -327,10 +326,16 @@ impl SubscriptionInput {
     }
 }
 
+impl Default for AuthorizationInput {
+    fn default() -> Self {
+        Self::None {}
+    }
+}
+
 impl AuthorizationInput {
     pub(super) fn of(authorization: &Authorization) -> Self {
         match authorization.clone() {
-            Authorization::None => Self::None,
+            Authorization::None => Self::None {},
             Authorization::ApiKey { header } => Self::ApiKey { header: header.into() },
             Authorization::Basic { user } => Self::Basic { user, password: None },
             Authorization::Bearer => Self::Bearer { token: None },
@@ -349,7 +354,7 @@ impl AuthorizationInput {
     fn check(self, against: &Against<'_>) -> Result<(Authorization, Given), Invalid> {
         let before = against.before;
         match self {
-            Self::None => Ok((Authorization::None, Given::Nothing)),
+            Self::None {} => Ok((Authorization::None, Given::Nothing)),
             Self::ApiKey { header } => {
                 let header = at("/authorization/header", HeaderName::try_from(header))?;
                 let kept = matches!(before, Some(Authorization::ApiKey { .. }));
@@ -358,7 +363,10 @@ impl AuthorizationInput {
             Self::Basic { user, password } => {
                 let mut findings = Findings::default();
                 if !is_name(&user) || user.contains(':') {
-                    findings.add("/authorization/user", format!("must have 1 to {NAME_BYTES_MAX} bytes, no colon and no control character"));
+                    findings.add(
+                        "/authorization/user",
+                        format!("must have 1 to {NAME_BYTES_MAX} bytes, no colon and no control character"),
+                    );
                 }
                 let kept = matches!(before, Some(Authorization::Basic { .. }));
                 let secret = findings.take(given(password, kept, "/authorization/password", is_password));
@@ -381,19 +389,33 @@ impl AuthorizationInput {
                 let mut findings = Findings::default();
                 let pointer = "/authorization/tokenUrl";
                 let token_url = findings.take(read_endpoint(&against.rules, &token_url, pointer));
-                let names = [("clientId", Some(&client_id)), ("scope", scope.as_ref()), ("audience", audience.as_ref())];
+                let names = [
+                    ("clientId", Some(&client_id)),
+                    ("scope", scope.as_ref()),
+                    ("audience", audience.as_ref()),
+                ];
                 for (name, text) in names {
                     if text.is_some_and(|text| !is_name(text)) {
-                        findings.add(format!("/authorization/{name}"), format!("must have 1 to {NAME_BYTES_MAX} bytes and no control character"));
+                        findings.add(
+                            format!("/authorization/{name}"),
+                            format!("must have 1 to {NAME_BYTES_MAX} bytes and no control character"),
+                        );
                     }
                 }
                 // A secret that was given for one service must not be sent to another.
                 let kept = matches!((before, &token_url), (Some(Authorization::OAuth2(before)), Some(url)) if before.token_url == *url);
-                let secret = findings.take(given(client_secret, kept, "/authorization/clientSecret", is_password));
+                let secret =
+                    findings.take(given(client_secret, kept, "/authorization/clientSecret", is_password));
                 let secret = findings.into_result(secret)?.unwrap_or(Given::Nothing);
                 let token_url = token_url.ok_or_else(|| Invalid::field(pointer, "is required"))?;
-                let credentials =
-                    ClientCredentials { token_url, client_id, scope, audience, client_authentication, request_format };
+                let credentials = ClientCredentials {
+                    token_url,
+                    client_id,
+                    scope,
+                    audience,
+                    client_authentication,
+                    request_format,
+                };
                 Ok((Authorization::OAuth2(credentials), secret))
             }
         }
@@ -421,7 +443,10 @@ fn given(
         None if kept => Ok(Given::Kept),
         None => Err(Invalid::field(pointer, "is required")),
         Some(secret) if is_fit(secret.expose()) => Ok(Given::Text(secret)),
-        Some(_) => Err(Invalid::field(pointer, format!("must have 1 to {SECRET_BYTES_MAX} bytes that can stand in a header"))),
+        Some(_) => Err(Invalid::field(
+            pointer,
+            format!("must have 1 to {SECRET_BYTES_MAX} bytes that can stand in a header"),
+        )),
     }
 }
 

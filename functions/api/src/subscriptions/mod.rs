@@ -12,7 +12,9 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use carillon_aws::config::{FIRST_SECRET, Made, Once, StoredSubscription, StoredWorkspace, Verification, Wanted, Written};
+use carillon_aws::config::{
+    FIRST_SECRET, Made, Once, StoredSubscription, StoredWorkspace, Verification, Wanted, Written,
+};
 use carillon_aws::now;
 use carillon_catalogue::{builtin, knows};
 use carillon_core::endpoint::Endpoint;
@@ -319,8 +321,7 @@ impl WantedQuery {
         });
         let status = status.and_then(|status| findings.take(status));
         let event_type = self.event_type.map(|text| {
-            text.parse::<EventType>()
-                .map_err(|error| Invalid::field("query:eventType", error.to_string()))
+            text.parse::<EventType>().map_err(|error| Invalid::field("query:eventType", error.to_string()))
         });
         let event_type = event_type.and_then(|event_type| findings.take(event_type));
         findings.into_result(())?;
@@ -398,8 +399,7 @@ async fn write(
     let revision = was.revision + 1;
     let before = old.authorization.as_ref();
     let owner = Owner { desk, workspace: stored, subscription: was.id };
-    let (authorization, api_key) =
-        owner.authorization_secret(wish.secret, before, revision, now).await?;
+    let (authorization, api_key) = owner.authorization_secret(wish.secret, before, revision, now).await?;
     // Who owns the old endpoint has not spoken for the new one.
     let mut verification = if wish.details.endpoint == was.details.endpoint {
         old.verification.clone()
@@ -440,7 +440,8 @@ async fn check(
     old: Option<&StoredSubscription>,
 ) -> Result<Wish, Problem> {
     let own = desk.config.type_names(&workspace.id).await?;
-    let types: Vec<_> = builtin(workspace.kind).iter().map(|definition| &definition.name).chain(&own).collect();
+    let types: Vec<_> =
+        builtin(workspace.kind).iter().map(|definition| &definition.name).chain(&own).collect();
     let before = old.map(|old| &old.subscription.details);
     let wish = input.check(&Against {
         rules: workspace.settings.endpoint_rules(&desk.rules),
@@ -493,12 +494,7 @@ fn status(workspace: &Workspace, enabled: bool, verification: &Verification) -> 
 }
 
 /// The answer to a request that came before: what it made, without its secrets.
-async fn repeated(
-    desk: &Desk,
-    workspace: &Workspace,
-    once: &Once,
-    made: &Made,
-) -> Result<Response, Problem> {
+async fn repeated(desk: &Desk, workspace: &Workspace, once: &Once, made: &Made) -> Result<Response, Problem> {
     if !once.repeats(made) {
         return Err(Problem::IdempotencyConflict);
     }

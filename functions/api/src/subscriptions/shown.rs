@@ -151,6 +151,7 @@ impl Shown {
     }
 }
 
+#[expect(clippy::ref_option, reason = "serde passes fields so")]
 fn optional_rfc3339<S: Serializer>(time: &Option<UnixMillis>, serializer: S) -> Result<S::Ok, S::Error> {
     match time {
         Some(time) => rfc3339(time, serializer),
@@ -158,6 +159,7 @@ fn optional_rfc3339<S: Serializer>(time: &Option<UnixMillis>, serializer: S) -> 
     }
 }
 
+#[expect(clippy::ref_option, reason = "serde passes fields so")]
 fn exposed<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
     match secret {
         Some(secret) => serializer.serialize_some(secret.expose_secret()),

@@ -210,7 +210,8 @@ async fn shake_hands(desk: &Desk, endpoint: &Endpoint, question: &Question) -> O
     if let Some(rate) = question.rate {
         headers.insert(REQUEST_RATE, HeaderValue::from(u32::from(rate)));
     }
-    send(desk, Request { method: Method::OPTIONS, endpoint, headers, body: Bytes::new(), timeout: TIMEOUT }).await
+    send(desk, Request { method: Method::OPTIONS, endpoint, headers, body: Bytes::new(), timeout: TIMEOUT })
+        .await
 }
 
 /// Whatever the endpoint answers: it is the visit that counts.
