@@ -242,17 +242,20 @@ Receiver   {inbox}
 
 Paste these into another terminal.
 
-# A token, good for an hour. With fewer scopes: `cargo xtask token --scope carillon/read`
+# A token, good for an hour, and whom it is for. With fewer scopes: `cargo xtask token --scope carillon/read`
+client='{client_id}'
 token=$(curl -sS '{token_url}' --user '{client_id}:{client_secret}' \\
   -d grant_type=client_credentials | sed -E 's/.*\"access_token\": *\"([^\"]*)\".*/\\1/')
 
 # The API, and an event of your own
 api='{api}'
 curl -sS \"$api/v1/workspaces/{WORKSPACE}/subscriptions\" -H \"authorization: Bearer $token\"; echo
-curl -sS \"$api/v1/workspaces/{WORKSPACE}/events\" -H \"authorization: Bearer $token\" \\
-  -H 'content-type: application/cloudevents+json' -d '{{
-  \"specversion\": \"1.0\", \"id\": \"'\"$(date +%s%N)\"'\", \"source\": \"urn:example:bank\",
-  \"type\": \"consent:approved\", \"data\": {{\"consentId\": \"urn:bank:C1\"}}}}'; echo
+sed \"s/0f3b8f6e-approved/$(date +%s%N)/\" '{sample}' |
+  curl -sS \"$api/v1/workspaces/{WORKSPACE}/events\" -H \"authorization: Bearer $token\" \\
+    -H 'content-type: application/cloudevents+json' -d @-; echo
+
+# All that the API can, in a browser
+echo \"$api/docs\"
 
 # AWS, with the real command line tool
 export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_DEFAULT_REGION=us-east-1
@@ -260,6 +263,7 @@ aws() {{ '{cli}' --endpoint-url {endpoint} \"$@\"; }}
 aws dynamodb scan --table-name {deliveries} --query 'Items[].[pk.S, sk.S, status.S]' --output text
 aws logs filter-log-events --log-group-name {logs} --query 'events[].message' --output text | tail",
         inbox = receiver.url(INBOX),
+        sample = root().join("events/consent-approved.cloudevents.json").display(),
         token_url = stack.output("TokenUrl"),
         client_id = client.client_id,
         client_secret = client.client_secret,

@@ -23,6 +23,9 @@ const TABLE: &str = "events";
 const INDEX: &str = "by_hour";
 const HOUR_SECS: u64 = 3600;
 
+/// How many events a look at the latest ones takes in, whoever of them is wanted: what it costs is bounded.
+pub const LATEST_MAX: usize = 200;
+
 /// The version of every item's shape that this release writes.
 const VERSION: u32 = 1;
 
@@ -60,11 +63,12 @@ impl EventTable {
         Key { table: self.table.clone(), pk: event.to_string(), sk: None }
     }
 
-    /// Accepts an event, unless one of its identity is kept already.
+    /// Accepts an event, unless one of its identity is kept already. The workspace was made at `made_at`: what it had
+    /// accepted before is another's, who had its id.
     pub async fn accept(
         &self,
         event: Event,
-        workspace: WorkspaceId,
+        (workspace, made_at): (WorkspaceId, UnixMillis),
         now: UnixMillis,
         retention: Duration,
     ) -> Result<Acceptance, AwsError> {
@@ -76,7 +80,8 @@ impl EventTable {
             .table_name(&self.table)
             .set_item(Some(serde_dynamo::to_item(item).map_err(AwsError::item(TABLE))?))
             // Past its time to live an event is gone for every reader, though DynamoDB deletes it days later.
-            .condition_expression("attribute_not_exists(pk) OR expires_at <= :now")
+            .condition_expression("attribute_not_exists(pk) OR expires_at <= :now OR accepted_at < :made_at")
+            .expression_attribute_values(":made_at", AttributeValue::N(made_at.0.to_string()))
             .expression_attribute_values(":now", AttributeValue::N(now.as_secs().to_string()))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         let Err(error) = request.send().await else { return Ok(Acceptance::Accepted) };
@@ -105,29 +110,37 @@ impl EventTable {
         answer.item.map(read_event).transpose()
     }
 
-    /// The latest events of a workspace, the newest first, of those that `wanted` accepts: `limit` of them, or what the
-    /// last `hours` hours have.
+    /// Up to `limit` of a workspace's [`LATEST_MAX`] latest events of the last `hours` hours, the newest first: those
+    /// that `wanted` accepts. What was accepted before `since` is another's, who had the workspace's id before.
     pub async fn recent(
         &self,
         workspace: &WorkspaceId,
-        now: UnixMillis,
+        (since, now): (UnixMillis, UnixMillis),
         hours: u64,
         limit: usize,
         wanted: impl Fn(&AcceptedEvent) -> bool,
     ) -> Result<Vec<AcceptedEvent>, AwsError> {
         let mut found = Vec::new();
+        let mut left = LATEST_MAX;
         let this_hour = now.as_secs() / HOUR_SECS;
-        for hour in (this_hour.saturating_sub(hours.saturating_sub(1))..=this_hour).rev() {
-            let shards = (0..SHARDS).map(|shard| self.latest_keys(workspace, hour, shard, limit));
+        let first_hour = this_hour.saturating_sub(hours.saturating_sub(1)).max(since.as_secs() / HOUR_SECS);
+        for hour in (first_hour..=this_hour).rev() {
+            let shards = (0..SHARDS).map(|shard| self.latest_keys(workspace, hour, shard));
             let mut keys: Vec<_> = try_join_all(shards).await?.into_iter().flatten().collect();
             keys.sort_unstable_by(|(a, _), (b, _)| b.cmp(a));
+            keys.truncate(left);
+            left -= keys.len();
             // No more is read at once than is asked for: events can be large.
-            for some in keys.chunks(limit) {
-                found.extend(self.read_kept(some, now).await?.into_iter().filter(|event| wanted(event)));
+            for some in keys.chunks(limit.max(1)) {
+                let events = self.read_kept(some, now).await?.into_iter();
+                found.extend(events.filter(|event| event.accepted_at >= since && wanted(event)));
                 if found.len() >= limit {
                     found.truncate(limit);
                     return Ok(found);
                 }
+            }
+            if left == 0 {
+                break;
             }
         }
         Ok(found)
@@ -156,14 +169,13 @@ impl EventTable {
         workspace: &WorkspaceId,
         hour: u64,
         shard: u8,
-        limit: usize,
     ) -> Result<Vec<(String, Key)>, AwsError> {
         let query = self.client.query().table_name(&self.table).index_name(INDEX);
         let query = query
             .key_condition_expression("hour_pk = :pk")
             .expression_attribute_values(":pk", AttributeValue::S(hour_pk(workspace, hour, shard)))
             .scan_index_forward(false)
-            .limit(i32::try_from(limit).unwrap_or(i32::MAX));
+            .limit(i32::try_from(LATEST_MAX).unwrap_or(i32::MAX));
         let items = query.send().await.map_err(AwsError::call("dynamodb Query"))?.items.unwrap_or_default();
         let key = |item: Item| {
             let text = |name| item.get(name).and_then(|value| value.as_s().ok()).cloned();

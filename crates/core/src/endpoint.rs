@@ -96,6 +96,12 @@ impl Endpoint {
         &self.0
     }
 
+    /// Scheme, host and port: whom requests to it reach.
+    #[must_use]
+    pub fn origin(&self) -> url::Origin {
+        self.0.origin()
+    }
+
     /// The address that the URL itself states, in whatever notation; `None` if its host is a name.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {

@@ -20,8 +20,8 @@
 //!   order of the fields.)
 //! - A field that stands both beside an `$or` and in its alternatives must fulfil both. (event-ruler takes the last one,
 //!   or refuses the pattern.)
-//! - A dot in a name is a part of the name. A text that looks like an address is a text. A `cidr` may be a single address,
-//!   and bits behind its prefix are passed over.
+//! - A dot in a name is a part of the name. A text that looks like an address is a text. Bits behind the prefix of a
+//!   `cidr` are passed over.
 //!
 //! # Cost
 //!

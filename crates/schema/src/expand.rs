@@ -113,8 +113,19 @@ pub(crate) fn check_draft(source: &Value) -> Result<(), Invalid> {
     }
 }
 
-/// The schema without references, and the work that it does. `source` has passed the checks of size, draft and syntax.
-pub(crate) fn expand(source: &Value) -> Result<(Value, Work), Invalid> {
+/// A schema without references.
+pub(crate) struct Expanded {
+    pub(crate) schema: Value,
+    /// Its size, about.
+    pub(crate) bytes: usize,
+    /// How many regular expressions it has.
+    pub(crate) patterns: usize,
+    /// The work that it does.
+    pub(crate) work: Work,
+}
+
+/// Resolves the references of a schema that has passed the checks of size, draft and syntax.
+pub(crate) fn expand(source: &Value) -> Result<Expanded, Invalid> {
     let mut expansion = Expansion {
         root: source,
         within: Vec::new(),
@@ -126,14 +137,15 @@ pub(crate) fn expand(source: &Value) -> Result<(Value, Work), Invalid> {
     };
     let expanded = expansion.schema(source, &Place::default());
     let mut findings = Findings::default();
-    expansion.findings.into_iter().for_each(|(pointer, detail)| findings.add(pointer, detail));
+    expansion.findings.drain(..).for_each(|(pointer, detail)| findings.add(pointer, detail));
     if expanded.is_err() {
         let detail = format!(
             "must have at most {EXPANDED_BYTES_MAX} bytes with every `$ref` replaced by what it refers to"
         );
         findings.add("", detail);
     }
-    findings.into_result((expanded.unwrap_or_default(), expansion.work))
+    let Expansion { bytes, patterns, work, .. } = expansion;
+    findings.into_result(Expanded { schema: expanded.unwrap_or_default(), bytes, patterns, work })
 }
 
 /// Every regular expression that stands in a document, with its place, be it where schemas look for it or not.

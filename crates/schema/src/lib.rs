@@ -21,10 +21,11 @@ use std::fmt;
 
 use carillon_core::invalid::{FINDINGS_MAX, FieldError, Findings, Invalid};
 use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use crate::cost::COST_MAX;
 use crate::cost::{Shape, Work};
+use crate::expand::Expanded;
 pub use crate::expand::{
     EXPANDED_BYTES_MAX, EXPANDED_DEPTH_MAX, FORMATS, PATTERN_STATES_MAX, PATTERNS_MAX, SCHEMA_BYTES_MAX,
     SCHEMA_DEPTH_MAX,
@@ -36,6 +37,12 @@ const PATTERN_BYTES_MAX: usize = 512 * 1024;
 /// The most memory that an engine keeps of what it has learnt about one regular expression, in bytes.
 const PATTERN_CACHE_BYTES_MAX: usize = 512 * 1024;
 
+/// How many regular expressions of a schema are tried when its wrong ones are looked for: compiling takes time.
+const PATTERNS_TRIED_MAX: usize = 4 * PATTERNS_MAX;
+
+/// What a compiled schema takes in memory for each byte of the schema with its references resolved, in bytes, about.
+const BYTES_PER_BYTE: usize = 16;
+
 /// The most work, in the unit of [`COST_MAX`], after which all faults of a value are still looked for: each takes memory.
 const COST_OF_ALL_FAULTS_MAX: u64 = 100_000;
 
@@ -43,6 +50,7 @@ const COST_OF_ALL_FAULTS_MAX: u64 = 100_000;
 pub struct Schema {
     validator: Validator,
     work: Work,
+    memory: usize,
 }
 
 /// Why a text is no schema here, with pointers into the schema.
@@ -61,9 +69,12 @@ impl Schema {
         expand::check_size(source)?;
         expand::check_draft(source)?;
         check_syntax(source)?;
-        let (expanded, work) = expand::expand(source)?;
-        match build(&expanded) {
-            Ok(validator) => Ok(Self { validator, work }),
+        let Expanded { schema, bytes, patterns, work } = expand::expand(source)?;
+        match build(&schema) {
+            Ok(validator) => {
+                let memory = bytes * BYTES_PER_BYTE + patterns * (PATTERN_BYTES_MAX + PATTERN_CACHE_BYTES_MAX);
+                Ok(Self { validator, work, memory })
+            }
             Err(error) => Err(wrong_patterns(source, &error)),
         }
     }
@@ -106,6 +117,13 @@ impl Schema {
     #[must_use]
     pub fn is_match(&self, value: &Value) -> bool {
         self.try_match(value) == Ok(true)
+    }
+
+    /// What it takes in memory, in bytes: of its regular expressions the most that they can take once they were used, of
+    /// the rest a guess on the large side.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.memory
     }
 }
 
@@ -164,16 +182,17 @@ fn build(expanded: &Value) -> Result<Validator, ValidationError<'static>> {
 }
 
 /// A schema that has passed every check before fails at the regular expressions that the engine does not take. The
-/// error tells where in the expanded schema; here they are found in the source.
+/// error tells where in the expanded schema; here they are found in the source: the first ones, since the source can have
+/// many in places that do not count.
 fn wrong_patterns(source: &Value, error: &ValidationError<'_>) -> SchemaError {
     let mut findings = Findings::default();
-    for (pointer, pattern) in expand::patterns(source) {
-        if build(&serde_json::json!({ "pattern": pattern })).is_err() {
-            findings.add(
-                pointer,
-                "must be a regular expression without look-around and back-references, and not large",
-            );
-        }
+    let is_wrong = |(_, pattern): &(String, String)| build(&json!({ "pattern": pattern })).is_err();
+    let tried = expand::patterns(source).into_iter().take(PATTERNS_TRIED_MAX);
+    for (pointer, _) in tried.filter(is_wrong).take(FINDINGS_MAX) {
+        findings.add(
+            pointer,
+            "must be a regular expression without look-around and back-references, and not large",
+        );
     }
     match findings.into_result(()) {
         Err(invalid) => SchemaError(invalid),
@@ -186,8 +205,6 @@ fn wrong_patterns(source: &Value, error: &ValidationError<'_>) -> SchemaError {
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
-
-    use serde_json::json;
 
     use super::*;
 

@@ -39,6 +39,8 @@ const USER_AGENT: &str = concat!("Carillon/", env!("CARGO_PKG_VERSION"));
 #[derive(Clone, Debug)]
 pub struct Sender {
     client: reqwest::Client,
+    /// Takes whatever certificate a receiver shows. Only deployments for tests have it, those that allow plain HTTP too.
+    unchecked: Option<reqwest::Client>,
     resolver: GuardedResolver,
     rules: EndpointRules,
 }
@@ -56,6 +58,9 @@ pub struct Request<'a> {
     pub body: Bytes,
     /// How long the whole request may take, the answer's body included.
     pub timeout: Duration,
+    /// Whether the receiver's certificate must be valid and its own. A deployment that demands HTTPS checks it whatever
+    /// is said here.
+    pub check_certificates: bool,
 }
 
 /// What came back.
@@ -80,6 +85,9 @@ pub struct Post<'a> {
     pub body: Bytes,
     /// How long the whole request may take, the answer's body included.
     pub timeout: Duration,
+    /// Whether the receiver's certificate must be valid and its own. A deployment that demands HTTPS checks it whatever
+    /// is said here.
+    pub check_certificates: bool,
 }
 
 /// The sender cannot be built.
@@ -94,19 +102,11 @@ impl Sender {
     }
 
     /// The same with another way to find the addresses of names: what it finds is guarded just so.
-    #[expect(clippy::disallowed_methods, reason = "the one place where an HTTP client is built")]
     pub fn with_lookup(rules: &EndpointRules, lookup: impl Lookup + 'static) -> Result<Self, NotBuilt> {
         let resolver = GuardedResolver::new(lookup, rules.reach.clone());
-        let client = reqwest::Client::builder()
-            .user_agent(USER_AGENT)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE_KEPT)
-            .https_only(!rules.allow_insecure)
-            .redirect(Policy::none())
-            .no_proxy()
-            .dns_resolver(resolver.clone())
-            .build()?;
-        Ok(Self { client, resolver, rules: rules.clone() })
+        let client = guarded(&resolver, rules).build()?;
+        let unchecked = rules.allow_insecure.then(|| guarded(&resolver, rules).tls_danger_accept_invalid_certs(true).build());
+        Ok(Self { client, unchecked: unchecked.transpose()?, resolver, rules: rules.clone() })
     }
 
     /// The deployment's rules, for endpoints that are found on the way.
@@ -128,11 +128,12 @@ impl Sender {
 
     /// Sends a request, and tells what came back.
     pub async fn request(&self, request: Request<'_>) -> Result<Answer, Failure> {
-        let Request { method, endpoint, headers, body, timeout } = request;
+        let Request { method, endpoint, headers, body, timeout, check_certificates } = request;
         if endpoint.address().is_some_and(|address| self.resolver.admit(address).is_err()) {
             return Err(Failure::Blocked);
         }
-        let request = self.client.request(method, endpoint.url().clone()).headers(headers).timeout(timeout);
+        let client = self.unchecked.as_ref().filter(|_| !check_certificates).unwrap_or(&self.client);
+        let request = client.request(method, endpoint.url().clone()).headers(headers).timeout(timeout);
         let request = if body.is_empty() { request } else { request.body(body) };
         let mut answer = request.send().await.map_err(|error| failure(&error))?;
         let (status, headers) = (answer.status().as_u16(), std::mem::take(answer.headers_mut()));
@@ -141,8 +142,9 @@ impl Sender {
 
     /// Posts, and tells how that ended. `now` is what dates in `Retry-After` are compared with.
     pub async fn post(&self, post: Post<'_>, now: UnixMillis) -> Outcome {
-        let Post { endpoint, headers, body, timeout } = post;
-        match self.request(Request { method: Method::POST, endpoint, headers, body, timeout }).await {
+        let Post { endpoint, headers, body, timeout, check_certificates } = post;
+        let method = Method::POST;
+        match self.request(Request { method, endpoint, headers, body, timeout, check_certificates }).await {
             Err(failure) => Outcome::Unanswered(failure),
             Ok(answer) => {
                 let asked = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
@@ -151,6 +153,19 @@ impl Sender {
             }
         }
     }
+}
+
+/// What all requests have in common.
+#[expect(clippy::disallowed_methods, reason = "the one place where an HTTP client is built")]
+fn guarded(resolver: &GuardedResolver, rules: &EndpointRules) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .user_agent(USER_AGENT)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(IDLE_KEPT)
+        .https_only(!rules.allow_insecure)
+        .redirect(Policy::none())
+        .no_proxy()
+        .dns_resolver(resolver.clone())
 }
 
 /// Reads the body as far as its bound. The status has said what counts most, so a body that breaks off is no failure.
@@ -204,6 +219,7 @@ mod tests {
             headers,
             body: Bytes::from_static(b"{}"),
             timeout: Duration::from_millis(500),
+            check_certificates: true,
         };
         sender.post(post, UnixMillis(0)).await
     }
@@ -266,6 +282,7 @@ mod tests {
             headers: HeaderMap::new(),
             body: Bytes::new(),
             timeout: Duration::from_millis(500),
+            check_certificates: true,
         };
         let answer = Sender::new(&rules).unwrap().request(request).await.unwrap();
         assert_eq!((answer.status, &answer.body[..]), (401, &b"short"[..]), "as far as it came");

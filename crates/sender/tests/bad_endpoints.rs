@@ -139,9 +139,9 @@ async fn tried(sender: &Sender, endpoint: &Endpoint) -> (Option<Failure>, Outcom
     let body = Bytes::from_static(b"{}");
     let timeout = Duration::from_secs(5);
     let request =
-        Request { method: Method::OPTIONS, endpoint, headers: headers.clone(), body: Bytes::new(), timeout };
+        Request { method: Method::OPTIONS, endpoint, headers: headers.clone(), body: Bytes::new(), timeout, check_certificates };
     let requested = sender.request(request).await.err();
-    (requested, sender.post(Post { endpoint, headers, body, timeout }, UnixMillis(0)).await)
+    (requested, sender.post(Post { endpoint, headers, body, timeout, check_certificates }, UnixMillis(0)).await)
 }
 
 #[tokio::test]

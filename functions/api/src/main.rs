@@ -3,8 +3,14 @@
 use std::sync::Arc;
 
 use api::Desk;
+use axum::routing::any;
 use carillon_http::access::Access;
+use carillon_http::problem::Problem;
+use http::header::ALLOW;
 use lambda_http::Error;
+
+/// Where events are published.
+const PUBLISHING: &str = "/v1/workspaces/{workspace}/events";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -12,5 +18,9 @@ async fn main() -> Result<(), Error> {
     let desk = Arc::new(Desk::from_environment().await?);
     let (router, document) = api::router(Arc::clone(&desk)).split_for_parts();
     let access = Access::from_environment(&document, desk.config().clone(), desk.sender().clone())?;
-    carillon_http::server::serve(access.protect(router)).await
+    // Events are published to a function of their own, by a route of the gateway's. Other methods come here.
+    let router = access
+        .protect(router)
+        .route(PUBLISHING, any(async || ([(ALLOW, "POST")], Problem::MethodNotAllowed)));
+    carillon_http::server::serve(router).await
 }

@@ -63,7 +63,7 @@ impl Exchange<'_> {
         if !self.target.permits(&request.endpoint) {
             return Err(NoToken::Insecure);
         }
-        self.tokens.token(self.holder(), self.until, fetch(self.sender, request, self.until)).await
+        self.tokens.token(self.holder(), self.until, fetch(self.sender, request, self.until, self.target.check_certificates())).await
     }
 
     async fn post(&self, prepared: &Prepared, token: Option<&Token>) -> Outcome {
@@ -76,7 +76,8 @@ impl Exchange<'_> {
         if timeout.is_zero() {
             return Outcome::Unanswered(Failure::TimedOut);
         }
-        self.sender.post(Post { endpoint: &self.target.endpoint, headers, body, timeout }, now).await
+        let (endpoint, check_certificates) = (&self.target.endpoint, self.target.check_certificates());
+        self.sender.post(Post { endpoint, headers, body, timeout, check_certificates }, now).await
     }
 
     fn holder(&self) -> (SubscriptionId, u64) {

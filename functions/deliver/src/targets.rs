@@ -141,6 +141,11 @@ impl Target {
         self.signing.iter().filter(live).map(|key| &key.secret)
     }
 
+    /// Whether a certificate that is not valid is refused. In its developer mode a workspace takes any.
+    pub(crate) fn check_certificates(&self) -> bool {
+        !self.settings.developer_mode
+    }
+
     /// Whether the workspace lets a request go there now. It may demand HTTPS since the URL was written.
     pub(crate) fn permits(&self, endpoint: &Endpoint) -> bool {
         !self.settings.https_required || endpoint.url().scheme() == "https"

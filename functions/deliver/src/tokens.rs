@@ -158,6 +158,7 @@ pub(crate) async fn fetch(
     sender: &Sender,
     request: &TokenRequest,
     until: UnixMillis,
+    check_certificates: bool,
 ) -> Result<Fresh, NoToken> {
     let timeout = until.since(now());
     if timeout.is_zero() {
@@ -169,6 +170,7 @@ pub(crate) async fn fetch(
         headers: request.headers.clone(),
         body: request.body.clone(),
         timeout,
+        check_certificates,
     };
     let answer = sender.request(request).await.map_err(NoToken::Unanswered)?;
     if !(200..=299).contains(&answer.status) {

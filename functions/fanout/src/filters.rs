@@ -13,11 +13,8 @@ const TOLD_MAX: usize = 10;
 /// The longest reason in such a line, in characters.
 const REASON_CHARS_MAX: usize = 300;
 
-/// What a compiled filter takes in memory, in bytes, about: itself, for each byte of its source, and for each of its
-/// regular expressions.
+/// What a compiled filter takes in memory besides what it knows of, in bytes, about.
 const FILTER_BYTES: usize = 1024;
-const BYTES_PER_BYTE: usize = 16;
-const PATTERN_BYTES: usize = 128 * 1024;
 
 /// How a filter was compiled.
 #[derive(Debug)]
@@ -36,17 +33,20 @@ pub(crate) struct Failures {
 }
 
 impl Compiled {
-    /// Compiles a filter; `None`: the subscription has none, or is not there, though its row says that it is filtered.
+    /// Compiles a filter; `None`: the subscription has none, cannot be read or is not there, though its row
+    /// says that it is filtered.
     pub(crate) fn new(source: Option<&FilterSource>) -> Self {
         let Some(source) = source else {
-            return Self { filter: Err("the subscription has no filter".to_owned()), weight: FILTER_BYTES };
+            let reason = "the subscription has no filter that can be read".to_owned();
+            return Self { filter: Err(reason), weight: FILTER_BYTES };
         };
         let compiled = catch_unwind(AssertUnwindSafe(|| Filter::compile(source)));
         let filter = match compiled {
             Ok(compiled) => compiled.map_err(|invalid| format!("the filter cannot be compiled: {invalid}")),
             Err(_) => Err("compiling the filter panicked".to_owned()),
         };
-        Self { filter, weight: weight(source) }
+        let weight = filter.as_ref().map_or_else(String::len, Filter::memory);
+        Self { filter, weight: FILTER_BYTES + weight }
     }
 
     /// Whether the filter lets an event through, or why that cannot be found out. A panic is the filter's fault alone,
@@ -78,22 +78,6 @@ impl Failures {
             tracing::warn!(%event, count = self.count, "more filters failed than are told");
         }
     }
-}
-
-/// Guessed on the large side. A reference can repeat any part of a schema, up to the bounds of schemas.
-fn weight(source: &FilterSource) -> usize {
-    let (source, patterns_max) = match source {
-        FilterSource::Pattern(source) => (source, 0),
-        FilterSource::Schema(source) => (source, carillon_schema::PATTERNS_MAX),
-    };
-    let source = source.to_string();
-    let patterns = source.matches("\"pattern").count();
-    let (bytes, patterns) = if patterns_max > 0 && source.contains("\"$ref\"") {
-        (carillon_schema::EXPANDED_BYTES_MAX, if patterns > 0 { patterns_max } else { 0 })
-    } else {
-        (source.len(), patterns.min(patterns_max))
-    };
-    FILTER_BYTES + bytes * BYTES_PER_BYTE + patterns * PATTERN_BYTES
 }
 
 #[cfg(test)]
@@ -130,11 +114,12 @@ mod tests {
     }
 
     #[test]
-    fn regular_expressions_weigh_more_than_words() {
-        let schema = |schema| weight(&FilterSource::Schema(schema));
-        let words = schema(json!({"properties": {"id": {"const": "a-rather-long-constant"}}}));
-        let expression = schema(json!({"properties": {"id": {"pattern": "^a"}}}));
-        let repeated = schema(json!({"$ref": "#/definitions/a", "definitions": {"a": {"pattern": "^a"}}}));
-        assert!(words < expression && expression < repeated);
+    fn regular_expressions_weigh_what_they_can_take() {
+        let weight = |schema| Compiled::new(Some(&FilterSource::Schema(schema))).weight;
+        let words = weight(json!({"properties": {"id": {"const": "a-rather-long-constant"}}}));
+        assert!(words < 8 * 1024, "{words}");
+        let two = weight(json!({"patternProperties": {"^a": true}, "properties": {"id": {"pattern": "^a"}}}));
+        let referred = json!({"$ref": "#/definitions/a", "definitions": {"a": {"pattern": "^a"}}});
+        assert!(two > 2 * 1024 * 1024 && weight(referred) > 1024 * 1024);
     }
 }

@@ -96,7 +96,11 @@ impl Publisher {
 
     async fn put(&self, workspace: &OpenWorkspace, event: Event) -> Submitted {
         let now = now();
-        match self.events.accept(event, workspace.id.clone(), now, self.retention).await {
+        match self
+            .events
+            .accept(event, (workspace.id.clone(), workspace.created_at), now, self.retention)
+            .await
+        {
             Ok(Acceptance::Accepted) => Submitted::Accepted { accepted_at: now },
             Ok(Acceptance::Duplicate { accepted_at }) => Submitted::Duplicate { accepted_at },
             Ok(Acceptance::Conflict) => Submitted::Refused(Problem::EventConflict),

@@ -12,13 +12,12 @@ use carillon_core::pattern::EventType;
 use crate::recent::Recent;
 use crate::workspace::OpenWorkspace;
 
-/// How many names are kept, with the types behind them if there are any. A type's rule takes as much memory as its schema
-/// asks for, up to some megabytes.
-const NAMES_MAX: usize = 256;
+/// How many types are kept. A type's rule takes as much memory as its schema asks for, up to some megabytes.
+const TYPES_MAX: usize = 256;
 
 /// The types of workspaces' own that were seen, with their rules. The catalogue keeps its own.
 pub(crate) struct Types {
-    own: Recent<(WorkspaceId, EventType), Option<OwnType>>,
+    own: Recent<(WorkspaceId, EventType), OwnType>,
 }
 
 /// What the data of events of a type must be.
@@ -37,10 +36,11 @@ struct OwnType {
 
 impl Types {
     pub(crate) fn new() -> Self {
-        Self { own: Recent::new(NAMES_MAX) }
+        Self { own: Recent::new(TYPES_MAX) }
     }
 
-    /// The rule of the type of this name, if the workspace has it.
+    /// The rule of the type of this name, if the workspace has it. One that it does not have is looked for each time, so
+    /// that it can be used as soon as it is defined.
     pub(crate) async fn rule(
         &self,
         config: &ConfigTable,
@@ -51,14 +51,15 @@ impl Types {
             return Ok(Some(Rule::Builtin(rule)));
         }
         let key = (workspace.id.clone(), name.clone());
-        if let Some(own) = self.own.fresh(&key, now()) {
-            return Ok(own.map(|own| Rule::Own(own.rule)));
+        // Its age counts from before the read: what changes while that is under way is not in it.
+        let read_at = now();
+        if let Some(own) = self.own.fresh(&key, read_at) {
+            return Ok(Some(Rule::Own(own.rule)));
         }
-        let before = self.own.stale(&key).flatten();
-        let stored = config.event_type(&workspace.id, name).await?;
-        let own = stored.map(|stored| OwnType::new(stored, before)).transpose()?;
-        self.own.put(key, own.clone(), now());
-        Ok(own.map(|own| Rule::Own(own.rule)))
+        let Some(stored) = config.event_type(&workspace.id, name).await? else { return Ok(None) };
+        let own = OwnType::new(stored, self.own.stale(&key))?;
+        self.own.put(key, own.clone(), read_at);
+        Ok(Some(Rule::Own(own.rule)))
     }
 }
 

@@ -3,6 +3,7 @@
 use carillon_aws::config::ConfigTable;
 use carillon_aws::now;
 use carillon_core::id::WorkspaceId;
+use carillon_core::time::UnixMillis;
 use carillon_core::workspace::{AudienceRule, WorkspaceKind, WorkspaceStatus};
 use carillon_http::problem::Problem;
 
@@ -16,6 +17,8 @@ const WORKSPACES_MAX: usize = 10_000;
 pub(crate) struct OpenWorkspace {
     /// Which.
     pub(crate) id: WorkspaceId,
+    /// When it was made.
+    pub(crate) created_at: UnixMillis,
     /// Picks the catalogue.
     pub(crate) kind: WorkspaceKind,
     /// Whether events must name their audience.
@@ -35,16 +38,22 @@ impl Workspaces {
     /// The workspace of a path. One that is not there, or takes no more events, is looked for each time.
     pub(crate) async fn find(&self, config: &ConfigTable, path: &str) -> Result<OpenWorkspace, Problem> {
         let id: WorkspaceId = path.parse().map_err(|_| Problem::NotFound)?;
-        if let Some(seen) = self.seen.fresh(&id, now()) {
+        // Its age counts from before the read: what changes while that is under way is not in it.
+        let read_at = now();
+        if let Some(seen) = self.seen.fresh(&id, read_at) {
             return Ok(seen);
         }
         let workspace = config.workspace(&id).await?.ok_or(Problem::NotFound)?.workspace;
         if workspace.status == WorkspaceStatus::Deleting {
             return Err(Problem::WorkspaceDeleting);
         }
-        let open =
-            OpenWorkspace { id: workspace.id, kind: workspace.kind, audience: workspace.settings.audience };
-        self.seen.put(id, open.clone(), now());
+        let open = OpenWorkspace {
+            id: workspace.id,
+            created_at: workspace.created_at,
+            kind: workspace.kind,
+            audience: workspace.settings.audience,
+        };
+        self.seen.put(id, open.clone(), read_at);
         Ok(open)
     }
 }

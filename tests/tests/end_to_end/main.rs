@@ -6,6 +6,7 @@ mod authorization;
 mod changes;
 mod crashes;
 mod endpoints;
+mod fuzz;
 mod hostile;
 mod http_api;
 mod permissions;

@@ -335,3 +335,42 @@ async fn deliveries_are_made_as_the_subscription_says() -> Result<()> {
 fn count(list: &Value) -> usize {
     list["items"].as_array().map_or(0, Vec::len)
 }
+
+/// Whoever changes a subscription need not know its secrets, so they are for the host alone that they were given for.
+#[tokio::test]
+async fn secrets_do_not_follow_to_another_host() -> Result<()> {
+    let scene = Scene::set("other-host", &[]).await?;
+    let carillon = &scene.carillon;
+    let basic = json!({ "type": "basic", "user": "carillon", "password": "correct horse" });
+    let with = |path: &'static str, authorization: Value| {
+        let endpoint = scene.receiver.url(path);
+        let body = json!({
+            "endpoint": endpoint, "subscriber": "tpp-1", "types": ["consent:*"], "authorization": authorization,
+        });
+        async move {
+            anyhow::Ok(
+                carillon.post(SUBSCRIPTIONS, "application/json", &body).await?.expect_status(201)?.json(),
+            )
+        }
+    };
+    let path_of = |created: &Value| format!("{SUBSCRIPTIONS}/{}", created["id"].as_str().unwrap_or_default());
+    let other = carillon_local::Receiver::start().await?;
+
+    let created = with("/basic", basic).await?;
+    let path = path_of(&created);
+    let same_host = json!({ "endpoint": scene.receiver.url("/basic/moved") });
+    carillon.patch(&path, &same_host).await?.expect_status(200)?;
+    let refused = problem(&carillon.patch(&path, &json!({ "endpoint": other.url("/") })).await?, 400);
+    assert_eq!(refused["errors"][0]["pointer"], "/authorization/password", "{refused}");
+    let told = json!({ "endpoint": other.url("/"), "authorization": { "password": "battery staple" } });
+    carillon.patch(&path, &told).await?.expect_status(200)?;
+
+    let created = with("/key", json!({ "type": "apiKey" })).await?;
+    let moved = carillon.patch(&path_of(&created), &json!({ "endpoint": other.url("/") })).await?;
+    let moved = moved.expect_status(200)?.json();
+    assert!(
+        moved["apiKey"].is_string() && moved["apiKey"] != created["apiKey"],
+        "another key for another host"
+    );
+    scene.end().await
+}

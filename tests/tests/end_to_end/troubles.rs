@@ -63,19 +63,28 @@ async fn a_poisoned_record_ends_in_the_failure_queue_and_the_others_go_on() -> R
 #[tokio::test]
 async fn a_workspace_made_anew_knows_nothing_of_the_old_one() -> Result<()> {
     let scene = Scene::set("anew", &[]).await?;
-    for round in ["old", "new"] {
-        let path = format!("/{round}");
-        let subscription = scene.subscribe(&path, &["consent:*"]).await?;
-        scene.publish(&event(round, "consent:created", &json!({}))).await?;
-        scene.received(&path, 1).await?;
-        if round == "old" {
-            let workspace = format!("/v1/workspaces/{WORKSPACE}");
-            let subscription = format!("{workspace}/subscriptions/{}", subscription.id);
-            scene.carillon.delete(&subscription).await?.expect_status(204)?;
-            scene.carillon.delete(&workspace).await?.expect_status(204)?;
-            scene.carillon.create_workspace(WORKSPACE, "consent").await?;
-        }
-    }
+    let workspace = format!("/v1/workspaces/{WORKSPACE}");
+    let old = scene.subscribe("/old", &["consent:*"]).await?;
+    let happened = event("e-1", "consent:created", &json!({}));
+    scene.publish(&happened).await?;
+    scene.received("/old", 1).await?;
+    scene.carillon.delete(&format!("{workspace}/subscriptions/{}", old.id)).await?.expect_status(204)?;
+    scene.carillon.delete(&workspace).await?.expect_status(204)?;
+    scene.carillon.own_workspace(WORKSPACE, "consent").await?;
+    scene.add_type("consent:created").await?;
+    scene.subscribe("/new", &["consent:*"]).await?;
+
+    // Not even the ids of what the old one was told are to be seen, and they are free again.
+    let recent = json!({ "types": ["*"], "recent": 20 });
+    let dry_run = format!("{workspace}/dry-run");
+    let tried = scene.carillon.post(&dry_run, "application/json", &recent).await?.expect_status(200)?.json();
+    assert_eq!(tried["results"], json!([]));
+    eventually("the new workspace to be known", || async {
+        let answer = scene.carillon.publish(WORKSPACE, &happened).await?.expect_status(202)?.json();
+        Ok((answer["status"] == "accepted").then_some(()))
+    })
+    .await?;
+    scene.received("/new", 1).await?;
     assert_eq!(scene.receiver.received("/old").len(), 1);
     scene.end().await
 }

@@ -8,6 +8,7 @@
 //! | grant | `WS#{workspace}` | `CLIENT#{client}` |
 //! | its entry in the list of the client's | `CLIENT#{client}` | `{workspace}` |
 //! | event type of the workspace's own | `WS#{workspace}` | `TYPE#{type}` |
+//! | its entry in the list of all | `TYPES#{workspace}` | `{type}` |
 //! | subscription | `WS#{workspace}` | `SUB#{subscription}` |
 //! | its entry in the list of its subscriber's | `OF#{workspace}#{subscriber}` | `SUB#{subscription}` |
 //! | that its title is taken | `WS#{workspace}` | `TITLE#{subscriber}#{title}` |

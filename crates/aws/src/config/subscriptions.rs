@@ -24,7 +24,7 @@ use crate::vault::Sealed;
 pub const FIRST_SECRET: &str = "1";
 
 /// How many pages a list that wants few of many reads at most, before it answers with what it has.
-const PAGES_MAX: usize = 10;
+const PAGES_MAX: usize = 20;
 
 /// A subscription with all that is kept beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,11 +1,10 @@
 //! Event types of workspaces' own. Their definitions are kept as JSON text: this module does not look into them.
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use carillon_core::id::WorkspaceId;
 use carillon_core::pattern::EventType;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigTable, Keys, QUERY, Written, partition, read, unreadable};
+use super::{ConfigTable, Keys, Written, partition, read, unreadable};
 use crate::batch_read::{Item, Key};
 use crate::error::AwsError;
 
@@ -58,26 +57,23 @@ impl ConfigTable {
         }
     }
 
-    /// The names of all types of a workspace's own, without their definitions.
+    /// The names of all types of a workspace's own.
     pub async fn type_names(&self, workspace: &WorkspaceId) -> Result<Vec<EventType>, AwsError> {
-        let query = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .consistent_read(true)
-            .projection_expression("sk")
-            .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
-            .expression_attribute_values(":pk", AttributeValue::S(partition(workspace)))
-            .expression_attribute_values(":prefix", AttributeValue::S(PREFIX.to_owned()));
-        let mut pages = query.into_paginator().send();
-        let mut names = Vec::new();
-        while let Some(page) = pages.next().await {
-            for item in page.map_err(AwsError::call(QUERY))?.items.unwrap_or_default() {
-                let name = item.get("sk").and_then(|sk| sk.as_s().ok()?.strip_prefix(PREFIX)?.parse().ok());
-                names.push(name.ok_or_else(|| unreadable("its key is no event type's"))?);
-            }
-        }
-        Ok(names)
+        self.type_names_page(workspace, i32::try_from(TYPES_MAX).unwrap_or(i32::MAX)).await
+    }
+
+    /// The first names of types of a workspace's own, from their entries: definitions are large.
+    pub(super) async fn type_names_page(
+        &self,
+        workspace: &WorkspaceId,
+        limit: i32,
+    ) -> Result<Vec<EventType>, AwsError> {
+        let (entries, _) = self.page(entries(workspace), "", limit, None).await?;
+        let name = |entry| {
+            let keys: Keys = read(entry)?;
+            keys.sk.parse().map_err(|_| unreadable("its key is no event type's"))
+        };
+        entries.into_iter().map(name).collect()
     }
 
     /// Writes a type, in the place of its version before. [`Written::Stale`]: that is not the version before.
@@ -93,7 +89,12 @@ impl ConfigTable {
             1 => self.put_new(&item)?,
             version => self.put_over(&item, u64::from(version - 1))?,
         };
-        let writes = vec![(self.change_matching(workspace, 0)?, Written::Missing), (put, Written::Stale)];
+        let entry = Keys::of(&self.entry_of_type(workspace, &stored.name));
+        let writes = vec![
+            (self.change_matching(workspace, 0)?, Written::Missing),
+            (put, Written::Stale),
+            (self.put(&entry)?, Written::Stale),
+        ];
         self.transact(writes).await
     }
 
@@ -101,7 +102,12 @@ impl ConfigTable {
     pub async fn delete_type(&self, workspace: &WorkspaceId, name: &EventType) -> Result<Written, AwsError> {
         let there = Some(("attribute_exists(pk)", None));
         let delete = self.delete(&self.type_key(workspace, name), there)?;
-        self.transact(vec![(delete, Written::Missing)]).await
+        let entry = self.delete(&self.entry_of_type(workspace, name), None)?;
+        self.transact(vec![(delete, Written::Missing), (entry, Written::Missing)]).await
+    }
+
+    fn entry_of_type(&self, workspace: &WorkspaceId, name: &EventType) -> Key {
+        self.key(entries(workspace), name.to_string())
     }
 }
 
@@ -112,6 +118,10 @@ struct TypeItem {
     name: EventType,
     revision: u32,
     definition: String,
+}
+
+fn entries(workspace: &WorkspaceId) -> String {
+    format!("TYPES#{workspace}")
 }
 
 fn stored(item: Item) -> Result<StoredType, AwsError> {

@@ -141,9 +141,9 @@ impl ConfigTable {
         for grant in &grants {
             self.delete_grant(workspace, &grant.client).await?;
         }
-        let types = self.types(workspace).await?;
-        for stored in &types {
-            self.delete_type(workspace, &stored.name).await?;
+        let types = self.type_names_page(workspace, STEP).await?;
+        for name in &types {
+            self.delete_type(workspace, name).await?;
         }
         if !grants.is_empty() || !types.is_empty() {
             return Ok(Some(0));

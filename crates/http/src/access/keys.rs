@@ -235,6 +235,7 @@ impl Issuer {
             headers: HeaderMap::new(),
             body: Bytes::new(),
             timeout: FETCH_TIMEOUT,
+            check_certificates: true,
         };
         let answer = self.sender.request(request).await;
         let answer = answer.map_err(|failure| NotFetched::Unanswered(endpoint.clone(), failure))?;

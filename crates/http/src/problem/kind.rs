@@ -84,11 +84,6 @@ kinds! {
         "A version of an event type never changes, and a type of the catalogue cannot be defined anew. Put the new \
          definition under the next version, or under another name."
     }
-    VERIFICATION_FAILED {
-        "verification-failed", "The endpoint did not consent", CONFLICT,
-        "The endpoint was asked whether it wants the subscription's events, and it did not answer, or not as the \
-         verification demands. `detail` says how the request ended. Correct the endpoint and ask again."
-    }
     TOO_MANY_SECRETS {
         "too-many-secrets", "Too many secrets still sign", CONFLICT,
         "Secrets that were rotated sign beside the present one until their overlap ends, and the subscription has as many \
@@ -103,10 +98,6 @@ kinds! {
         "idempotency-conflict", "The key was used for another request", UNPROCESSABLE_ENTITY,
         "The `Idempotency-Key` came before with another request. A key belongs to one request and its repetitions; use a \
          new one for a new request."
-    }
-    IDEMPOTENCY_IN_PROGRESS {
-        "idempotency-in-progress", "The same request is under way", CONFLICT,
-        "A request with this `Idempotency-Key` has begun and not ended. Repeat it a little later to get its answer."
     }
     EVENT_CONFLICT {
         "event-conflict", "Another event has this identity", CONFLICT,

@@ -44,16 +44,12 @@ pub enum Problem {
     TitleTaken,
     /// The name and version of an event type are another definition's.
     EventTypeConflict,
-    /// The endpoint did not consent to a subscription: how the request ended, for the caller.
-    VerificationFailed(String),
     /// The subscription has as many secrets that still sign as it may have.
     TooManySecrets,
     /// `If-Match` names another state than the present one.
     PreconditionFailed,
     /// Another request came with this `Idempotency-Key` before.
     IdempotencyConflict,
-    /// The same request is under way.
-    IdempotencyInProgress,
     /// Another event of the same `source` and `id` was accepted before.
     EventConflict,
     /// An event larger than [`EVENT_BYTES_MAX`].
@@ -104,11 +100,9 @@ impl Problem {
             Self::WorkspaceDeleting => kind::WORKSPACE_DELETING,
             Self::TitleTaken => kind::TITLE_TAKEN,
             Self::EventTypeConflict => kind::EVENT_TYPE_CONFLICT,
-            Self::VerificationFailed(_) => kind::VERIFICATION_FAILED,
             Self::TooManySecrets => kind::TOO_MANY_SECRETS,
             Self::PreconditionFailed => kind::PRECONDITION_FAILED,
             Self::IdempotencyConflict => kind::IDEMPOTENCY_CONFLICT,
-            Self::IdempotencyInProgress => kind::IDEMPOTENCY_IN_PROGRESS,
             Self::EventConflict => kind::EVENT_CONFLICT,
             Self::EventTooLarge => kind::EVENT_TOO_LARGE,
             Self::BatchTooLarge => kind::BATCH_TOO_LARGE,
@@ -165,7 +159,6 @@ impl Problem {
                 Some(format!("The operation needs a token with {}.", between_spaces(scopes)))
             }
             Self::WorkspaceInUse => Some("Delete its subscriptions first.".to_owned()),
-            Self::VerificationFailed(ended) => Some(ended.clone()),
             Self::EventConflict => Some(
                 "An event with the same source and id, but other content, was accepted before.".to_owned(),
             ),
@@ -184,7 +177,6 @@ impl Problem {
             | Self::TooManySecrets
             | Self::PreconditionFailed
             | Self::IdempotencyConflict
-            | Self::IdempotencyInProgress
             | Self::BodyTooLarge
             | Self::Unavailable => None,
         }

@@ -6,10 +6,11 @@ use axum::Json;
 use axum::extract::{Path, State};
 use carillon_aws::now;
 use carillon_core::event::{AcceptedEvent, Event, Rejected};
-use carillon_core::id::{SubscriberId, WorkspaceId};
+use carillon_core::id::SubscriberId;
 use carillon_core::invalid::{FieldError, Findings, Invalid};
 use carillon_core::pattern::TypePattern;
 use carillon_core::subscription::{FilterSource, read_types};
+use carillon_core::workspace::Workspace;
 use carillon_filter::{Filter, Verdict};
 use carillon_http::access::Caller;
 use carillon_http::body::JsonBody;
@@ -44,7 +45,7 @@ struct Trial {
     #[serde(default)]
     #[schema(max_items = 20, value_type = Vec<Object>, example = json!([{"specversion": "1.0", "id": "1", "source": "/bank", "type": "consent:approved", "data": {}}]))]
     events: Vec<Value>,
-    /// How many of the workspace's latest events of the last 24 hours.
+    /// How many events that were published, of the workspace's latest 200 of the last 24 hours.
     #[serde(default)]
     #[schema(minimum = 0, maximum = 20, default = 0)]
     recent: usize,
@@ -69,7 +70,7 @@ struct WorkspaceTrial {
     #[serde(default)]
     #[schema(max_items = 20, value_type = Vec<Object>)]
     events: Vec<Value>,
-    /// How many of the workspace's latest events of the last 24 hours.
+    /// How many events that were published, of the workspace's latest 200 of the last 24 hours.
     #[serde(default)]
     #[schema(minimum = 0, maximum = 20, default = 0)]
     recent: usize,
@@ -119,13 +120,14 @@ async fn of_subscription(
     Path(path): Path<(String, String)>,
     JsonBody(Trial { events, recent }): JsonBody<Trial>,
 ) -> Result<Json<TrialResult>, Problem> {
+    let workspace = desk.workspace(&path.0).await?.workspace;
     let subscription = find(&desk, &caller, &path).await?.subscription;
     let matcher = Matcher {
         types: subscription.details.types,
         filter: subscription.details.filter.as_ref().map(Filter::compile).transpose()?,
         subscriber: Some(subscription.subscriber),
     };
-    matcher.try_all(&desk, &caller, subscription.workspace, events, recent).await
+    matcher.try_all(&desk, &caller, &workspace, events, recent).await
 }
 
 /// Try what a subscription would say
@@ -146,7 +148,7 @@ async fn of_workspace(
     Path(workspace): Path<String>,
     JsonBody(trial): JsonBody<WorkspaceTrial>,
 ) -> Result<Json<TrialResult>, Problem> {
-    let workspace = desk.workspace(&workspace).await?.workspace.id;
+    let workspace = desk.workspace(&workspace).await?.workspace;
     let mut findings = Findings::default();
     let types = read_types(&trial.types, "/types", &mut findings);
     let filter = trial
@@ -167,7 +169,9 @@ async fn of_workspace(
         (Some(bound), _) => Some(bound.clone()),
         (None, asked) => asked,
     };
-    Matcher { types, filter, subscriber }.try_all(&desk, &caller, workspace, trial.events, trial.recent).await
+    Matcher { types, filter, subscriber }
+        .try_all(&desk, &caller, &workspace, trial.events, trial.recent)
+        .await
 }
 
 /// What fan-out goes by.
@@ -182,7 +186,7 @@ impl Matcher {
         &self,
         desk: &Desk,
         caller: &Caller,
-        workspace: WorkspaceId,
+        workspace: &Workspace,
         given: Vec<Value>,
         recent: usize,
     ) -> Result<Json<TrialResult>, Problem> {
@@ -196,7 +200,7 @@ impl Matcher {
                 Rejected::Invalid(invalid) => Problem::Invalid(under(&format!("/events/{place}"), invalid)),
                 too_large @ Rejected::TooLarge { .. } => too_large.into(),
             })?;
-            events.push(event.accepted(workspace.clone(), now()));
+            events.push(event.accepted(workspace.id.clone(), now()));
         }
         if recent > 0 {
             // Of events that are for others, not even the ids are to be known.
@@ -204,7 +208,8 @@ impl Matcher {
                 let mut audience = caller.subscriber().into_iter().zip(&event.audience);
                 audience.all(|(bound, audience)| audience.contains(bound))
             };
-            events.extend(desk.events.recent(&workspace, now(), RECENT_HOURS, recent, shown).await?);
+            let times = (workspace.created_at, now());
+            events.extend(desk.events.recent(&workspace.id, times, RECENT_HOURS, recent, shown).await?);
         }
         Ok(Json(TrialResult { results: events.iter().map(|event| self.tried(event)).collect() }))
     }

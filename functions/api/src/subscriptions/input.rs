@@ -15,7 +15,9 @@ use carillon_core::subscription::{
 use carillon_filter::Filter;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer, Serialize};
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 /// The header of an API key unless its owner names another.
 const API_KEY_HEADER: &str = "x-api-key";
@@ -27,7 +29,8 @@ const NAME_BYTES_MAX: usize = 512;
 const SECRET_BYTES_MAX: usize = 4096;
 
 /// What the owner of a subscription says of it. Secrets are written, never read: where one is left out, the one that was
-/// given before stays.
+/// given before stays, unless the endpoint (or the token URL) is now another host's. Then it must be given again, since
+/// whoever changes a subscription need not know its secrets; an API key is made anew.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct SubscriptionInput {
@@ -84,12 +87,24 @@ pub(crate) struct SubscriptionInput {
 #[expect(dead_code, reason = "describes FilterSource of the core, which knows no OpenAPI")]
 pub(crate) enum FilterInput {
     /// A pattern as Amazon EventBridge has them, over the event.
-    #[schema(value_type = Object, example = json!({"data": {"amount": [{"numeric": [">", 100]}]}}))]
+    #[schema(value_type = Object, example = json!({"pattern": {"data": {"amount": [{"numeric": [">", 100]}]}}}))]
     Pattern(BTreeMap<String, String>),
     /// A JSON Schema (draft-07, without remote references) over the event.
-    #[schema(value_type = Object)]
-    Schema(BTreeMap<String, String>),
+    #[schema(value_type = JsonSchema)]
+    Schema(JsonSchema),
 }
+
+/// A JSON Schema, of which no more is said than its types.
+pub(crate) struct JsonSchema;
+
+impl PartialSchema for JsonSchema {
+    fn schema() -> RefOr<Schema> {
+        let types = SchemaType::from_iter([Type::Object, Type::Boolean]);
+        Schema::from(ObjectBuilder::new().schema_type(types)).into()
+    }
+}
+
+impl ToSchema for JsonSchema {}
 
 /// The form of deliveries.
 #[derive(ToSchema)]
@@ -221,8 +236,8 @@ pub(super) struct Against<'a> {
     pub(super) rules: EndpointRules,
     /// Whether the workspace has event types that a pattern matches.
     pub(super) knows: &'a dyn Fn(&TypePattern) -> bool,
-    /// How deliveries are authorized up to now: its secret can stay.
-    pub(super) before: Option<&'a Authorization>,
+    /// What was said up to now: the authorization's secret can stay.
+    pub(super) before: Option<&'a Details>,
 }
 
 /// A checked input.
@@ -275,7 +290,13 @@ impl SubscriptionInput {
     /// Checks every field.
     pub(super) fn check(self, against: &Against<'_>) -> Result<Wish, Invalid> {
         let mut findings = Findings::default();
-        let endpoint = findings.take(read_endpoint(&against.rules, &self.endpoint, "/endpoint"));
+        let before = against.before;
+        // What stands already may stay in a subscription that makes no deliveries, whatever has become of the rules.
+        let stays = |url: &Endpoint, text: &str| !self.enabled && url.to_string() == text;
+        let endpoint = match before.map(|before| &before.endpoint) {
+            Some(url) if stays(url, &self.endpoint) => Some(url.clone()),
+            _ => findings.take(read_endpoint(&against.rules, &self.endpoint, "/endpoint")),
+        };
         let title = self.title.map(|title| at("/title", Title::try_from(title)));
         let title = title.and_then(|title| findings.take(title));
         let subscriber = self.subscriber.map(|text| {
@@ -284,7 +305,10 @@ impl SubscriptionInput {
         let subscriber = subscriber.and_then(|subscriber| findings.take(subscriber));
         let types = read_types(&self.types, "/types", &mut findings);
         for (place, text) in self.types.iter().enumerate() {
-            if text.parse().is_ok_and(|pattern| !(against.knows)(&pattern)) {
+            let known = |pattern: &TypePattern| {
+                before.is_some_and(|before| before.types.contains(pattern)) || (against.knows)(pattern)
+            };
+            if text.parse().is_ok_and(|pattern| !known(&pattern)) {
                 let detail = format!("the workspace has no event type that `{text}` matches");
                 findings.add(format!("/types/{place}"), detail);
             }
@@ -292,7 +316,11 @@ impl SubscriptionInput {
         if let Some(filter) = &self.filter {
             findings.take(Filter::compile(filter).map_err(|invalid| under("/filter", invalid)));
         }
-        let authorization = findings.take(self.authorization.check(against));
+        let same_receiver = against.before.is_some_and(|before| {
+            endpoint.as_ref().is_some_and(|url| url.origin() == before.endpoint.origin())
+        });
+        let before = against.before.filter(|_| same_receiver).map(|before| &before.authorization);
+        let authorization = findings.take(self.authorization.check(against, before));
         let headers = CustomHeaders::read(self.headers, "/headers", &mut findings);
         if let Some((Authorization::ApiKey { header }, _)) = &authorization
             && headers.contains(header)
@@ -351,8 +379,13 @@ impl AuthorizationInput {
         }
     }
 
-    fn check(self, against: &Against<'_>) -> Result<(Authorization, Given), Invalid> {
-        let before = against.before;
+    /// `before` is absent if there is none, or if deliveries now go to somebody else: a secret that was given for one
+    /// receiver must not be sent to another.
+    fn check(
+        self,
+        against: &Against<'_>,
+        before: Option<&Authorization>,
+    ) -> Result<(Authorization, Given), Invalid> {
         match self {
             Self::None {} => Ok((Authorization::None, Given::Nothing)),
             Self::ApiKey { header } => {
@@ -402,7 +435,6 @@ impl AuthorizationInput {
                         );
                     }
                 }
-                // A secret that was given for one service must not be sent to another.
                 let kept = matches!((before, &token_url), (Some(Authorization::OAuth2(before)), Some(url)) if before.token_url == *url);
                 let secret =
                     findings.take(given(client_secret, kept, "/authorization/clientSecret", is_password));

@@ -43,6 +43,9 @@ use self::secrets::Owner;
 use self::shown::{Secrets, Shown, WithSecrets};
 use self::verification::Question;
 
+/// How many subscriptions a page has at most, whatever was asked for.
+const PAGE_MAX: i32 = 50;
+
 /// How often a change is tried again that another one came before.
 const TRIES_MAX: usize = 5;
 
@@ -92,7 +95,7 @@ async fn create(
     if let Some(once) = &once
         && let Some(made) = desk.config.made(once).await?
     {
-        return repeated(&desk, &stored.workspace, once, &made).await;
+        return repeated(&desk, &caller, &stored.workspace, once, &made).await;
     }
     let input: SubscriptionInput = read_json(&headers, &body)?;
     let wish = check(&desk, &stored.workspace, input, None).await?;
@@ -121,13 +124,13 @@ async fn create(
         // Its workspace was closed in this moment.
         Written::Missing => return Err(Problem::WorkspaceDeleting),
         Written::MadeBefore(made) => match &once {
-            Some(once) => return repeated(&desk, workspace, once, &made).await,
+            Some(once) => return repeated(&desk, &caller, workspace, once, &made).await,
             None => return Err(Problem::Unavailable),
         },
         // An id that exists is not for us to give out.
         Written::Exists | Written::InUse | Written::Stale => return Err(Problem::Unavailable),
     }
-    let made = verification::ask(&desk, workspace, new, question).await?;
+    let made = verification::ask(&desk, workspace, new, question).await;
     Ok(created(&made, Secrets { signing_secret: Some(signing_secret), api_key }))
 }
 
@@ -151,7 +154,8 @@ async fn list(
 ) -> Result<Json<List<Shown>>, Problem> {
     let workspace = desk.workspace(&workspace).await?.workspace.id;
     let wanted = wanted.check(&caller)?;
-    let (limit, after) = (page.limit()?, page.after()?);
+    // Subscriptions can be large: an answer of this many is one that a function can give.
+    let (limit, after) = (page.limit()?.min(PAGE_MAX), page.after()?);
     let found = desk.config.wanted_subscriptions(&workspace, &wanted, limit, after).await?;
     let now = now();
     Ok(Json(List::of(found, |stored| Shown::of(&stored, now))))
@@ -406,7 +410,12 @@ async fn write(
     } else {
         Verification::default()
     };
-    let status = status(workspace, wish.enabled, &verification);
+    let moved = wish.details.endpoint != was.details.endpoint;
+    let status = match (was.status, status(workspace, wish.enabled, &verification)) {
+        // That owners are asked holds for what begins then: what is in use stays so.
+        (Status::Active, Status::Pending) if !moved => Status::Active,
+        (_, status) => status,
+    };
     if wish.details == was.details && status == was.status && authorization == old.authorization {
         return Ok(Some(answered(&old, Secrets::default())));
     }
@@ -422,7 +431,7 @@ async fn write(
     let new = StoredSubscription { subscription, signing: old.signing.clone(), authorization, verification };
     match desk.config.update_subscription(&old, &new).await? {
         Written::Done => {
-            let made = verification::ask(desk, workspace, new, question).await?;
+            let made = verification::ask(desk, workspace, new, question).await;
             Ok(Some(answered(&made, Secrets { signing_secret: None, api_key })))
         }
         Written::TitleTaken => Err(Problem::TitleTaken),
@@ -446,7 +455,7 @@ async fn check(
     let wish = input.check(&Against {
         rules: workspace.settings.endpoint_rules(&desk.rules),
         knows: &|pattern| knows(types.iter().copied(), pattern),
-        before: before.map(|details| &details.authorization),
+        before,
     })?;
     check_ways(desk, &wish.details, before).await?;
     Ok(wish)
@@ -494,12 +503,17 @@ fn status(workspace: &Workspace, enabled: bool, verification: &Verification) -> 
 }
 
 /// The answer to a request that came before: what it made, without its secrets.
-async fn repeated(desk: &Desk, workspace: &Workspace, once: &Once, made: &Made) -> Result<Response, Problem> {
+async fn repeated(
+    desk: &Desk,
+    caller: &Caller,
+    workspace: &Workspace,
+    once: &Once,
+    made: &Made,
+) -> Result<Response, Problem> {
     if !once.repeats(made) {
         return Err(Problem::IdempotencyConflict);
     }
-    let id = made.id.parse().map_err(|_| Problem::Unavailable)?;
-    let stored = desk.config.subscription(&workspace.id, id).await?.ok_or(Problem::NotFound)?;
+    let stored = find(desk, caller, &(workspace.id.to_string(), made.id.clone())).await?;
     Ok(created(&stored, Secrets::default()))
 }
 

@@ -1,12 +1,15 @@
 //! Subscriptions as the API shows them: never with a secret, but for the answer to the request that made it.
 
+use std::borrow::Cow;
+
 use carillon_aws::config::StoredSubscription;
 use carillon_core::id::{SubscriptionId, WorkspaceId};
 use carillon_core::subscription::{DisabledBy, Status, StatusName};
 use carillon_core::time::{UnixMillis, rfc3339};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Serialize, Serializer};
-use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::input::SubscriptionInput;
 
@@ -20,6 +23,7 @@ pub(crate) struct Shown {
     #[schema(value_type = String, example = "acme")]
     workspace: WorkspaceId,
     #[serde(flatten)]
+    #[schema(value_type = SaidShown)]
     said: SubscriptionInput,
     /// `pending` until its endpoint's owner has confirmed it, if the workspace demands that; `active` then; `disabled` if
     /// no deliveries are made.
@@ -40,6 +44,34 @@ pub(crate) struct Shown {
     #[serde(serialize_with = "rfc3339")]
     #[schema(value_type = String, format = "date-time")]
     updated_at: UnixMillis,
+}
+
+/// What its owner says of a subscription, among what else is shown of it: other members stand beside it.
+struct SaidShown;
+
+impl PartialSchema for SaidShown {
+    fn schema() -> RefOr<Schema> {
+        match SubscriptionInput::schema() {
+            RefOr::T(Schema::Object(mut said)) => {
+                said.description = Some("What its owner says of a subscription.".to_owned());
+                said.additional_properties = None;
+                let always = ["subscriber", "format", "authorization", "timeoutSeconds", "enabled"];
+                said.required.extend(always.map(str::to_owned));
+                RefOr::T(Schema::Object(said))
+            }
+            other => other,
+        }
+    }
+}
+
+impl ToSchema for SaidShown {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("SubscriptionDetails")
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        SubscriptionInput::schemas(schemas);
+    }
 }
 
 /// Whether a subscription gets its events.
@@ -71,7 +103,7 @@ pub(crate) struct SecretShown {
 /// What is known of an endpoint owner's consent.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = Verification)]
+#[schema(as = SubscriptionVerification)]
 pub(crate) struct VerificationShown {
     /// When the owner confirmed.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_rfc3339")]
@@ -87,8 +119,8 @@ pub(crate) struct VerificationShown {
     granted_rate_per_minute: Option<u32>,
 }
 
-/// A subscription with the secrets that the request made: shown in this answer and never again. `Debug` would show them,
-/// so there is none.
+/// A subscription with the secrets that the request made: shown in this answer and never again.
+// `Debug` would show them, so there is none.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = SubscriptionWithSecrets)]

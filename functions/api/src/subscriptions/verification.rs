@@ -1,11 +1,11 @@
 //! The consent of endpoints' owners: asked for by the handshake of CloudEvents (HTTP webhook 1.0, section 4) or by a
-//! challenge, given in the answer or by visiting a URL. `/verify`, `/v1/confirmations/{token}`
+//! challenge, given in the answer or by visiting a URL. `/verify`, `/v1/confirmations`
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -23,9 +23,11 @@ use carillon_http::problem::Problem;
 use carillon_sender::{Answer, Request};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, StatusCode};
+use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use url::Url;
+use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -66,7 +68,11 @@ pub(super) fn router() -> OpenApiRouter<Arc<Desk>> {
         ("workspace" = String, Path, description = "The workspace's id"),
         ("subscription" = String, Path, description = "The subscription's id"),
     ),
-    responses((status = 200, description = "The subscription, as it is after the question", body = WithSecrets), Common),
+    responses(
+        (status = 200, description = "The subscription, as it is after the question", body = WithSecrets),
+        (status = 409, description = "The workspace is being deleted", body = Problem, content_type = "application/problem+json"),
+        Common,
+    ),
     security(("oauth2" = ["carillon/subscribe"])),
     extensions(("x-carillon-roles" = json!(["owner", "subscriber"]))),
 )]
@@ -79,14 +85,27 @@ async fn verify(
     for _ in 0..TRIES_MAX {
         let old = find(&desk, &caller, &path).await?;
         let Subscription { id, details, status, .. } = &old.subscription;
+        if *status == Status::Pending && workspace.settings.verification == Demanded::None {
+            // Nobody needs to be asked any more.
+            let mut active = next(&old, now());
+            active.subscription.status = Status::Active;
+            if desk.config.update_subscription(&old, &active).await? == Written::Done {
+                return Ok(answered(&active, Secrets::default()));
+            }
+            continue;
+        }
         let Some(question) = Question::if_pending(&workspace, *id, details, *status, now())? else {
             return Ok(answered(&old, Secrets::default()));
         };
         let verification = Verification { asked: Some(question.asked()), ..Verification::default() };
         let new = StoredSubscription { verification, ..next(&old, now()) };
-        if desk.config.update_subscription(&old, &new).await? == Written::Done {
-            let asked = ask(&desk, &workspace, new, Some(question)).await?;
-            return Ok(answered(&asked, Secrets::default()));
+        match desk.config.update_subscription(&old, &new).await? {
+            Written::Done => {
+                let asked = ask(&desk, &workspace, new, Some(question)).await;
+                return Ok(answered(&asked, Secrets::default()));
+            }
+            Written::Missing => return Err(Problem::WorkspaceDeleting),
+            _ => {}
         }
     }
     Err(Problem::Unavailable)
@@ -97,10 +116,10 @@ async fn verify(
 /// The URL that a challenge or a handshake brought to the endpoint's owner. Visiting it is the owner's consent.
 #[utoipa::path(
     get,
-    path = "/v1/confirmations/{token}",
+    path = "/v1/confirmations",
     operation_id = "visitConfirmation",
     tag = "confirmations",
-    params(("token" = String, Path, description = "What the URL holds")),
+    params(TokenQuery),
     responses(
         (status = 200, description = "Confirmed, now or before", body = String, content_type = "text/plain"),
         (status = 404, description = "The URL is wrong or too old, or the subscription is no more", body = Problem, content_type = "application/problem+json"),
@@ -108,8 +127,16 @@ async fn verify(
     ),
     security(()),
 )]
-async fn visit(State(desk): State<Arc<Desk>>, Path(token): Path<String>) -> Result<Response, Problem> {
-    consent(&desk, &token, None).await
+async fn visit(
+    State(desk): State<Arc<Desk>>,
+    method: Method,
+    Query(asked): Query<TokenQuery>,
+) -> Result<Response, Problem> {
+    // A look at the headers is no visit.
+    if method == Method::HEAD {
+        return Err(Problem::MethodNotAllowed);
+    }
+    consent(&desk, &asked.token, Allowed::Asked).await
 }
 
 /// Confirm a subscription by the callback of CloudEvents
@@ -117,11 +144,11 @@ async fn visit(State(desk): State<Arc<Desk>>, Path(token): Path<String>) -> Resu
 /// `WebHook-Allowed-Rate` grants another rate than the one that was asked for.
 #[utoipa::path(
     post,
-    path = "/v1/confirmations/{token}",
+    path = "/v1/confirmations",
     operation_id = "confirmSubscription",
     tag = "confirmations",
     params(
-        ("token" = String, Path, description = "What the URL holds"),
+        TokenQuery,
         ("webhook-allowed-rate" = Option<String>, Header, description = "Requests per minute, or `*`"),
     ),
     responses(
@@ -133,10 +160,19 @@ async fn visit(State(desk): State<Arc<Desk>>, Path(token): Path<String>) -> Resu
 )]
 async fn confirm(
     State(desk): State<Arc<Desk>>,
-    Path(token): Path<String>,
+    Query(asked): Query<TokenQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    consent(&desk, &token, allowed_rate(&headers)).await
+    consent(&desk, &asked.token, Allowed::read(&headers)).await
+}
+
+/// What the URL holds: in the query, since paths are logged.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct TokenQuery {
+    /// What answers the question.
+    #[param(max_length = 256)]
+    token: String,
 }
 
 /// A question to an endpoint's owner, with the token that answers it.
@@ -176,47 +212,55 @@ impl Question {
     }
 
     fn url(&self, desk: &Desk) -> String {
-        format!("{}/v1/confirmations/{}", desk.public_url, self.token)
+        format!("{}/v1/confirmations?token={}", desk.public_url, self.token)
     }
 }
 
-/// Asks, if there is a question, and notes a consent that comes with the answer. An owner who cannot be reached can be
-/// asked again.
+/// Asks, if there is a question, and notes a consent that comes with the answer. An owner who cannot be asked now, or
+/// whose consent cannot be noted, can be asked again: what was written before stands, and its secrets must be shown.
 pub(super) async fn ask(
     desk: &Desk,
     workspace: &Workspace,
     stored: StoredSubscription,
     question: Option<Question>,
-) -> Result<StoredSubscription, Problem> {
-    let Some(question) = question else { return Ok(stored) };
+) -> StoredSubscription {
+    let Some(question) = question else { return stored };
     let (id, endpoint) = (stored.subscription.id, &stored.subscription.details.endpoint);
     let answer = match workspace.settings.verification {
-        Demanded::None => return Ok(stored),
-        Demanded::Handshake => shake_hands(desk, endpoint, &question).await,
-        Demanded::Challenge => challenge(desk, endpoint, id, &question).await,
+        Demanded::None => return stored,
+        Demanded::Handshake => shake_hands(desk, workspace, endpoint, &question).await,
+        Demanded::Challenge => challenge(desk, workspace, endpoint, id, &question).await,
     };
-    match answer {
-        Some(answer) if consents(desk, &answer) => {
-            grant(desk, stored, allowed_rate(&answer.headers).or(question.rate)).await
+    let Some(answer) = answer.filter(|answer| consents(desk, answer)) else { return stored };
+    let rate = Allowed::read(&answer.headers).or_asked(question.rate);
+    match grant(desk, stored.clone(), rate).await {
+        Ok(granted) => granted,
+        Err(problem) => {
+            tracing::error!(subscription = %id, ?problem, "a consent could not be noted");
+            stored
         }
-        _ => Ok(stored),
     }
 }
 
-async fn shake_hands(desk: &Desk, endpoint: &Endpoint, question: &Question) -> Option<Answer> {
+async fn shake_hands(
+    desk: &Desk,
+    workspace: &Workspace,
+    endpoint: &Endpoint,
+    question: &Question,
+) -> Option<Answer> {
     let mut headers = HeaderMap::new();
     headers.insert(REQUEST_ORIGIN, HeaderValue::from_str(&origin(desk)).ok()?);
     headers.insert(REQUEST_CALLBACK, HeaderValue::from_str(&question.url(desk)).ok()?);
     if let Some(rate) = question.rate {
         headers.insert(REQUEST_RATE, HeaderValue::from(u32::from(rate)));
     }
-    send(desk, Request { method: Method::OPTIONS, endpoint, headers, body: Bytes::new(), timeout: TIMEOUT })
-        .await
+    send(desk, workspace, Method::OPTIONS, endpoint, headers, Bytes::new()).await
 }
 
 /// Whatever the endpoint answers: it is the visit that counts.
 async fn challenge(
     desk: &Desk,
+    workspace: &Workspace,
     endpoint: &Endpoint,
     subscription: SubscriptionId,
     question: &Question,
@@ -228,12 +272,22 @@ async fn challenge(
         "expiresAt": question.until.to_string(),
     });
     let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-    let body = Bytes::from(body.to_string());
-    send(desk, Request { method: Method::POST, endpoint, headers, body, timeout: TIMEOUT }).await;
+    send(desk, workspace, Method::POST, endpoint, headers, Bytes::from(body.to_string())).await;
     None
 }
 
-async fn send(desk: &Desk, request: Request<'_>) -> Option<Answer> {
+async fn send(
+    desk: &Desk,
+    workspace: &Workspace,
+    method: Method,
+    endpoint: &Endpoint,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Option<Answer> {
+    // The workspace's rules may be stricter now than when the endpoint was written.
+    workspace.settings.endpoint_rules(&desk.rules).check(endpoint.url().as_str()).ok()?;
+    let check_certificates = !workspace.settings.developer_mode;
+    let request = Request { method, endpoint, headers, body, timeout: TIMEOUT, check_certificates };
     let sent = desk.sender.request(request).await;
     sent.inspect_err(|failure| tracing::info!(?failure, "an endpoint's owner could not be asked")).ok()
 }
@@ -250,13 +304,41 @@ fn origin(desk: &Desk) -> String {
     url.and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
 }
 
-fn allowed_rate(headers: &HeaderMap) -> Option<Rate> {
-    let rate = headers.get(ALLOWED_RATE)?.to_str().ok()?.trim().parse::<u32>().ok()?;
-    Rate::try_from(rate.min(Rate::PER_MINUTE_MAX)).ok()
+/// What `WebHook-Allowed-Rate` says (section 4.2.2).
+enum Allowed {
+    /// Nothing: what was asked for.
+    Asked,
+    /// `*`
+    Any,
+    /// So many requests in a minute.
+    Rate(Rate),
+}
+
+impl Allowed {
+    fn read(headers: &HeaderMap) -> Self {
+        let text = headers.get(ALLOWED_RATE).and_then(|value| value.to_str().ok()).map(str::trim);
+        let rate = |text: &str| {
+            let rate = text.parse::<u32>().ok()?;
+            Rate::try_from(rate.min(Rate::PER_MINUTE_MAX)).ok()
+        };
+        match text {
+            Some("*") => Self::Any,
+            text => text.and_then(rate).map_or(Self::Asked, Self::Rate),
+        }
+    }
+
+    /// The rate that the subscription has then; none: any.
+    fn or_asked(self, asked: Option<Rate>) -> Option<Rate> {
+        match self {
+            Self::Asked => asked,
+            Self::Any => None,
+            Self::Rate(rate) => Some(rate),
+        }
+    }
 }
 
 /// The owner's consent, by the token that only it has.
-async fn consent(desk: &Desk, token: &str, rate: Option<Rate>) -> Result<Response, Problem> {
+async fn consent(desk: &Desk, token: &str, allowed: Allowed) -> Result<Response, Problem> {
     let (workspace, subscription, secret) = read_token(token).ok_or(Problem::NotFound)?;
     let digest: [u8; 32] = Sha256::digest(secret).into();
     let stored = desk.config.subscription(&workspace, subscription).await?.ok_or(Problem::NotFound)?;
@@ -264,7 +346,7 @@ async fn consent(desk: &Desk, token: &str, rate: Option<Rate>) -> Result<Respons
     if asked.token != digest || asked.until <= now() {
         return Err(Problem::NotFound);
     }
-    let rate = rate.or(asked.rate);
+    let rate = allowed.or_asked(asked.rate);
     grant(desk, stored, rate).await?;
     let plain = [(CONTENT_TYPE, "text/plain; charset=utf-8"), (CACHE_CONTROL, "no-store")];
     let text = "Confirmed. Deliveries to this endpoint begin with the next event.\n";

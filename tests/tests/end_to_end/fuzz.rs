@@ -1,0 +1,232 @@
+//! The running API tried against its own document by schemathesis: with data that is right and with data that is wrong.
+//! Whatever is answered must be what the document says.
+
+use std::collections::BTreeSet;
+use std::env::var;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use carillon_local::{Toolbox, root};
+use carillon_tests::{Scene, WORKSPACE};
+use serde_json::{Value, json};
+use tokio::task::spawn_blocking;
+
+/// What cases are made up from. `CARILLON_FUZZ_SEED` has another.
+const SEED: &str = "20";
+
+/// How many cases of an operation are made up at most, beside those that the bounds of its schemas suggest.
+/// `CARILLON_FUZZ_CASES` has another number.
+const CASES: &str = "15";
+
+/// How often a path names something that there is, and not what was made up.
+const NAMED: f64 = 0.9;
+
+/// What the document's examples call a subscriber's server.
+const EXAMPLE_SERVER: &str = "https://tpp.example.com/";
+
+/// Bodies with URLs that must lead somewhere.
+const URLS: [&str; 2] = ["body.endpoint", "body.authorization.tokenUrl"];
+
+/// Workspaces besides [`WORKSPACE`]: one whose settings and clients change, one that has endpoints' owners asked, one that
+/// is to be deleted and one that is.
+const CHANGING: &str = "changing";
+const ASKING: &str = "asking";
+const LEAVING: &str = "leaving";
+const GONE: &str = "gone";
+
+const CLIENT: &str = "guest";
+const TYPE: &str = "invoice.sent";
+
+#[tokio::test]
+async fn the_api_does_what_its_document_says() -> Result<()> {
+    let scene = Scene::set("fuzz", &[]).await?;
+    let things = Things::make(&scene).await?;
+    let mut document = scene.carillon.get("/v1/openapi.json").await?.expect_status(200)?.json();
+    prepare(&mut document, &things);
+
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("schemathesis");
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join("openapi.json"), document.to_string())?;
+    let rules = fs::read_to_string(root().join("tests/schemathesis.toml"))?;
+    fs::write(folder.join("schemathesis.toml"), rules + &dictionaries(&document, &things))?;
+
+    let setting = |name: &str, default: &str| var(name).unwrap_or_else(|_| default.to_owned());
+    let mut schemathesis = Command::new(spawn_blocking(Toolbox::schemathesis).await??.program("st"));
+    schemathesis
+        .current_dir(&folder)
+        .args(["--config-file", "schemathesis.toml", "run", "openapi.json", "--no-color", "--checks", "all"])
+        .args(["--url", &scene.stack.api_url(), "--phases", "examples,coverage,fuzzing"])
+        .args(["--seed", &setting("CARILLON_FUZZ_SEED", SEED)])
+        .args(["--max-examples", &setting("CARILLON_FUZZ_CASES", CASES)])
+        .args(["--report", "har", "--report-har-path", "requests.har"])
+        .env("CARILLON_TOKEN", scene.carillon.token())
+        .env("NO_PROXY", "*");
+    let done = spawn_blocking(move || schemathesis.output()).await??;
+    let report = String::from_utf8_lossy(&done.stdout);
+    ensure!(done.status.success(), "{report}{}", String::from_utf8_lossy(&done.stderr));
+
+    let archive: Value = serde_json::from_slice(&fs::read(folder.join("requests.har"))?)?;
+    let undone = undone(&document, &archive, &scene.stack.api_url());
+    ensure!(undone.is_empty(), "never answered with success: {undone:?}\n{report}");
+    scene.break_off().await
+}
+
+/// What there is to be asked for.
+struct Things {
+    server: String,
+    subscription: String,
+    spare: String,
+    asked: String,
+    token: String,
+    job: String,
+}
+
+impl Things {
+    async fn make(scene: &Scene) -> Result<Self> {
+        let carillon = &scene.carillon;
+        for workspace in [CHANGING, ASKING, LEAVING, GONE] {
+            carillon.own_workspace(workspace, "consent").await?;
+        }
+        carillon.grant(CHANGING, CLIENT, &json!({ "role": "publisher" })).await?;
+        scene.add_type(TYPE).await?;
+        let subscription = scene.subscribe("/kept", &["consent:*"]).await?.id;
+        let spare = scene.subscribe("/spare", &["consent:*"]).await?.id;
+
+        let settings = json!({ "settings": { "verification": "challenge" } });
+        carillon.patch(&format!("/v1/workspaces/{ASKING}"), &settings).await?.expect_status(200)?;
+        let asking = async |path| {
+            let subscription = carillon.subscribe(ASKING, &scene.receiver.url(path), &["consent:*"]).await?;
+            anyhow::Ok(subscription.id)
+        };
+        let (asked, _) = (asking("/asked").await?, asking("/confirmed").await?);
+        let challenge = scene.receiver.received("/confirmed").swap_remove(0).json();
+        let token = last_segment(challenge["confirmationUrl"].as_str())?;
+
+        let deletion = format!("/v1/workspaces/{GONE}?cascade=true");
+        let accepted = carillon.delete(&deletion).await?.expect_status(202)?;
+        let job = last_segment(accepted.headers.get("location").and_then(|value| value.to_str().ok()))?;
+        Ok(Self { server: scene.receiver.url("/"), subscription, spare, asked, token, job })
+    }
+
+    /// What a parameter of an operation's path names, so that there is something to be done.
+    fn named(&self, operation: &str, parameter: &str) -> Option<&str> {
+        let of_clients = ["listClients", "getClient", "putClient", "deleteClient"];
+        Some(match (parameter, operation) {
+            ("workspace", "deleteWorkspace") => LEAVING,
+            ("workspace", "replaceWorkspace" | "patchWorkspace") => CHANGING,
+            ("workspace", operation) if of_clients.contains(&operation) => CHANGING,
+            ("workspace", "verifySubscription") => ASKING,
+            ("workspace", "getJob") => GONE,
+            ("workspace", _) => WORKSPACE,
+            ("subscription", "verifySubscription") => &self.asked,
+            ("subscription", "deleteSubscription") => &self.spare,
+            ("subscription", _) => &self.subscription,
+            ("client", _) => CLIENT,
+            ("type", _) => TYPE,
+            ("job", _) => &self.job,
+            ("token", _) => &self.token,
+            _ => return None,
+        })
+    }
+}
+
+fn last_segment(url: Option<&str>) -> Result<String> {
+    url.and_then(|url| url.rsplit('/').next()).map(str::to_owned).context("there is no URL")
+}
+
+/// Tells the document what it cannot know: what there is, a subscriber's server that can be reached, and that a token goes
+/// into a header, which schemathesis does not take from `oauth2` but must know in order to try what happens without one.
+fn prepare(document: &mut Value, things: &Things) {
+    document["components"]["securitySchemes"]["oauth2"] = json!({ "type": "http", "scheme": "bearer" });
+    for (_, operation) in operations_mut(document) {
+        let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
+        for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+            let name = parameter["name"].as_str().unwrap_or_default().to_owned();
+            if let Some(thing) = things.named(&id, &name) {
+                parameter["schema"]["examples"] = json!([thing]);
+            }
+        }
+    }
+    lead_to(document, &things.server);
+}
+
+/// Puts another server in the place of the examples'.
+fn lead_to(value: &mut Value, server: &str) {
+    match value {
+        Value::String(text) => *text = text.replace(EXAMPLE_SERVER, server),
+        Value::Array(items) => items.iter_mut().for_each(|item| lead_to(item, server)),
+        Value::Object(members) => members.values_mut().for_each(|member| lead_to(member, server)),
+        _ => {}
+    }
+}
+
+/// The rules by which made-up cases name what there is.
+fn dictionaries(document: &Value, things: &Things) -> String {
+    let mut rules = String::new();
+    let mut add = |operation: &str, parameter: &str, share: f64, value: &str| {
+        let dictionary = format!("{operation} {parameter}");
+        _ = write!(
+            rules,
+            "\n[dictionaries.{dictionary:?}]\nvalues = [{value:?}]\n\n\
+             [[operations]]\ninclude-operation-id = {operation:?}\n\
+             parameters.{parameter:?} = {{ dictionary = {dictionary:?}, probability = {share:.1} }}\n"
+        );
+    };
+    for (_, operation) in operations(document) {
+        let id = operation["operationId"].as_str().unwrap_or_default();
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            let name = parameter["name"].as_str().unwrap_or_default();
+            if let Some(thing) = things.named(id, name) {
+                add(id, &format!("path.{name}"), NAMED, thing);
+            }
+        }
+    }
+    for operation in ["createSubscription", "replaceSubscription"] {
+        for url in URLS {
+            // Always, so that names which were made up are not looked up.
+            add(operation, url, 1.0, &things.server);
+        }
+    }
+    rules
+}
+
+/// The operations that were never answered with success: what they do was not tried.
+fn undone(document: &Value, archive: &Value, api_url: &str) -> BTreeSet<String> {
+    let mut undone: BTreeSet<_> = operations(document).map(|(operation, _)| operation).collect();
+    for entry in archive["log"]["entries"].as_array().into_iter().flatten() {
+        let (request, status) = (&entry["request"], entry["response"]["status"].as_u64().unwrap_or_default());
+        let path = request["url"].as_str().and_then(|url| url.strip_prefix(api_url)).unwrap_or_default();
+        let path = path.split('?').next().unwrap_or_default();
+        let method = request["method"].as_str().unwrap_or_default().to_lowercase();
+        if (200..300).contains(&status) {
+            undone.retain(|(of, template)| *of != method || !is_of(template, path));
+        }
+    }
+    undone.into_iter().map(|(method, path)| format!("{method} {path}")).collect()
+}
+
+fn is_of(template: &str, path: &str) -> bool {
+    let fits = |(template, segment): (&str, &str)| template.starts_with('{') || template == segment;
+    template.split('/').count() == path.split('/').count()
+        && template.split('/').zip(path.split('/')).all(fits)
+}
+
+/// Every operation with its method and path.
+fn operations(document: &Value) -> impl Iterator<Item = ((String, String), &Value)> {
+    let paths = document["paths"].as_object().into_iter().flatten();
+    paths.flat_map(|(path, item)| {
+        let methods = item.as_object().into_iter().flatten();
+        methods.map(|(method, operation)| ((method.clone(), path.clone()), operation))
+    })
+}
+
+fn operations_mut(document: &mut Value) -> impl Iterator<Item = ((String, String), &mut Value)> {
+    let paths = document["paths"].as_object_mut().into_iter().flatten();
+    paths.flat_map(|(path, item)| {
+        let methods = item.as_object_mut().into_iter().flatten();
+        methods.map(|(method, operation)| ((method.clone(), path.clone()), operation))
+    })
+}
