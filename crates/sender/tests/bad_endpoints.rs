@@ -133,15 +133,22 @@ async fn accepted(rules: &EndpointRules, sender: &Sender, url: &str) -> bool {
     }
 }
 
-/// How a request and a post to this endpoint end.
+/// How a request and a post to this endpoint end, the one with the certificate checked, the other without.
 async fn tried(sender: &Sender, endpoint: &Endpoint) -> (Option<Failure>, Outcome) {
     let headers = HeaderMap::new();
     let body = Bytes::from_static(b"{}");
     let timeout = Duration::from_secs(5);
-    let request =
-        Request { method: Method::OPTIONS, endpoint, headers: headers.clone(), body: Bytes::new(), timeout, check_certificates };
+    let request = Request {
+        method: Method::OPTIONS,
+        endpoint,
+        headers: headers.clone(),
+        body: Bytes::new(),
+        timeout,
+        check_certificates: true,
+    };
     let requested = sender.request(request).await.err();
-    (requested, sender.post(Post { endpoint, headers, body, timeout, check_certificates }, UnixMillis(0)).await)
+    let post = Post { endpoint, headers, body, timeout, check_certificates: false };
+    (requested, sender.post(post, UnixMillis(0)).await)
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::task::JoinError;
 use tracing::Instrument as _;
 
-use crate::attempt::{Case, FollowUp, Lane, attempt};
+use crate::attempt::{Case, FollowUp, Lane, Time, attempt};
 use crate::courier::Courier;
 
 /// How many endings are looked at together, so that what follows them is sent in one batch.
@@ -26,6 +26,8 @@ const ENDINGS_MAX: usize = carillon_aws::queue::BATCH_MESSAGES_MAX;
 /// Works off a batch; the answer names the messages that must come again. `deadline`: when Lambda ends the function,
 /// in Unix milliseconds.
 pub(crate) async fn handle(courier: &Arc<Courier>, event: SqsEvent, deadline: u64) -> SqsBatchResponse {
+    let deadline = UnixMillis(deadline);
+    let time = Time { deadline, whole: deadline.since(now()) };
     let mut failed = Vec::new();
     let mut messages = Vec::with_capacity(event.records.len());
     for message in event.records {
@@ -50,10 +52,9 @@ pub(crate) async fn handle(courier: &Arc<Courier>, event: SqsEvent, deadline: u6
             Vec::new()
         }
     };
-    let deadline = UnixMillis(deadline);
     let running = cases.into_iter().map(|(id, case)| {
         let courier = Arc::clone(courier);
-        apart(id, async move { Box::pin(attempt(&courier, case, deadline)).await })
+        apart(id, async move { Box::pin(attempt(&courier, case, time)).await })
     });
     let mut endings = running.collect::<FuturesUnordered<_>>().ready_chunks(ENDINGS_MAX);
     while let Some(chunk) = endings.next().await {
@@ -103,11 +104,12 @@ async fn cases(
             keys.push(courier.events.key(&task.event.key));
         }
     }
+    let read_at = now();
     let read = match batch_read(&courier.dynamodb, keys).await {
         Ok(read) => read,
         Err(error) => return Err((messages.into_iter().map(|(id, ..)| id).collect(), error)),
     };
-    let targets = courier.targets.of(&courier.config, &courier.vault, &tasks, &read).await;
+    let targets = courier.targets.of(&courier.config, &courier.vault, &tasks, &read, read_at).await;
     let mut cases = Vec::with_capacity(messages.len());
     let mut unreadable = Vec::new();
     for (id, lane, task) in messages {

@@ -10,9 +10,10 @@ use carillon_aws::queue::Queue;
 use carillon_aws::schedule::ScheduleTable;
 use carillon_aws::vault::Vault;
 use carillon_aws::{DynamoDb, Kms, Sqs, sdk_config};
-use carillon_core::endpoint::EndpointRules;
+use carillon_core::endpoint::{EndpointRules, request_origin};
 use carillon_core::retry::{Pace, PaceError, RetryPolicy};
 use carillon_sender::{NotBuilt, Sender};
+use http::header::HeaderValue;
 
 use crate::targets::Targets;
 use crate::tokens::Tokens;
@@ -29,6 +30,8 @@ pub(crate) struct Courier {
     pub(crate) queues: Queues,
     pub(crate) vault: Vault,
     pub(crate) sender: Sender,
+    /// In whose name deliveries come.
+    pub(crate) origin: HeaderValue,
     pub(crate) targets: Targets,
     pub(crate) tokens: Tokens,
     pub(crate) retention: Duration,
@@ -55,6 +58,8 @@ pub(crate) enum StartError {
     Pace(#[from] PaceError),
     #[error(transparent)]
     Sender(#[from] NotBuilt),
+    #[error("PUBLIC_URL must be a URL with a host")]
+    PublicUrl,
 }
 
 impl Courier {
@@ -63,6 +68,8 @@ impl Courier {
             reach: setting("ALLOWED_PRIVATE_CIDRS")?,
             allow_insecure: setting("ALLOW_INSECURE")?,
         };
+        let public_url: String = setting("PUBLIC_URL")?;
+        let origin = request_origin(&public_url).and_then(|host| HeaderValue::try_from(host).ok());
         let queue_delay_max = Duration::from_secs(setting("QUEUE_DELAY_SECONDS")?);
         let sdk = sdk_config().await;
         let (dynamodb, sqs) = (DynamoDb::new(&sdk), Sqs::new(&sdk));
@@ -80,6 +87,7 @@ impl Courier {
             },
             vault: Vault::new(Kms::new(&sdk), setting("DATA_KEY_ARN")?),
             sender: Sender::new(&rules)?,
+            origin: origin.ok_or(StartError::PublicUrl)?,
             targets: Targets::default(),
             tokens: Tokens::default(),
             retention: DAY * setting("RETENTION_DAYS")?,

@@ -12,6 +12,7 @@ use crate::targets::Target;
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const WEBHOOK_REQUEST_ORIGIN: HeaderName = HeaderName::from_static("webhook-request-origin");
 
 /// Headers and body of an attempt, all but a token. The headers may hold secrets, so it has no `Debug`.
 pub(crate) struct Prepared {
@@ -32,11 +33,13 @@ pub(crate) enum Unwritable {
 }
 
 /// The request of an attempt that begins `now`, with the headers of Standard Webhooks 1.0.0, signed by every secret that
-/// is live then. What Carillon says of the event stands over what the subscription says.
+/// is live then. Where the endpoint's owner consented, it names the `origin` that was consented to (CloudEvents HTTP
+/// webhook 1.0, section 4.2.1). What Carillon says of the event stands over what the subscription says.
 pub(crate) fn prepare(
     delivery: DeliveryId,
     target: &Target,
     payload: Payload,
+    origin: &HeaderValue,
     now: UnixMillis,
 ) -> Result<Prepared, Unwritable> {
     let body = Bytes::from(payload.body);
@@ -54,6 +57,9 @@ pub(crate) fn prepare(
     headers.insert(WEBHOOK_ID, HeaderValue::from_str(&delivery.to_string())?);
     headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(timestamp));
     headers.insert(WEBHOOK_SIGNATURE, HeaderValue::from_str(&signatures.join(" "))?);
+    if target.confirmed {
+        headers.insert(WEBHOOK_REQUEST_ORIGIN, origin.clone());
+    }
     if let Proof::Header(name, value) = &target.proof {
         headers.insert(name, value.clone());
     }
@@ -73,6 +79,8 @@ mod tests {
 
     const EVENT: &str = r#"{"id":"1","source":"/s","specversion":"1.0","type":"t","data":{"a": 1.10}}"#;
 
+    const ORIGIN: HeaderValue = HeaderValue::from_static("hooks.example.com");
+
     fn delivery() -> DeliveryId {
         let event = "acme/00000000000000000000000000000000".parse().unwrap();
         DeliveryId::of(&event, "sub_00000000000000000000000000".parse().unwrap())
@@ -80,7 +88,7 @@ mod tests {
 
     fn prepared(target: &Target, format: Format) -> Prepared {
         let payload = payload(format, EVENT.to_owned(), UnixMillis(0)).unwrap();
-        prepare(delivery(), target, payload, carillon_aws::now()).unwrap_or_else(|error| panic!("{error}"))
+        prepare(delivery(), target, payload, &ORIGIN, carillon_aws::now()).unwrap_or_else(|error| panic!("{error}"))
     }
 
     fn verifies(secret: &[u8], prepared: &Prepared) -> bool {
@@ -110,6 +118,15 @@ mod tests {
     }
 
     #[test]
+    fn a_confirmed_endpoint_is_told_in_whose_name_it_is_called() {
+        for confirmed in [false, true] {
+            let target = with("https://example.com", |parts| parts.confirmed = confirmed);
+            let prepared = prepared(&target, Format::CloudEvents);
+            assert_eq!(prepared.headers.get("webhook-request-origin"), confirmed.then_some(&ORIGIN));
+        }
+    }
+
+    #[test]
     fn binary_mode_has_the_attributes_beside() {
         let prepared = prepared(&target("https://example.com"), Format::CloudEventsBinary);
         let of = |name: &str| prepared.headers[name].to_str().unwrap();
@@ -130,13 +147,13 @@ mod tests {
         let signatures = |now| {
             let payload = payload(Format::CloudEvents, EVENT.to_owned(), now).unwrap();
             let prepared =
-                prepare(delivery(), &target, payload, now).unwrap_or_else(|error| panic!("{error}"));
+                prepare(delivery(), &target, payload, &ORIGIN, now).unwrap_or_else(|error| panic!("{error}"));
             prepared.headers[WEBHOOK_SIGNATURE].to_str().unwrap().split(' ').count()
         };
         assert_eq!([signatures(now), signatures(now + Duration::from_millis(1))], [2, 1]);
         let expired = with("https://example.com", |stored| stored.signing[0].1 = Some(now));
         let payload = payload(Format::CloudEvents, EVENT.to_owned(), now).unwrap();
-        assert!(matches!(prepare(delivery(), &expired, payload, now), Err(Unwritable::Unsigned)));
+        assert!(matches!(prepare(delivery(), &expired, payload, &ORIGIN, now), Err(Unwritable::Unsigned)));
     }
 
     #[test]

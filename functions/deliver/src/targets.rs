@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use carillon_aws::batch_read::{Item, Key};
 use carillon_aws::config::{
-    ConfigTable, StoredSecret, StoredSubscription, StoredWorkspace, read_subscription, read_workspace,
+    ConfigTable, StoredSecret, StoredSubscription, StoredWorkspace, Verification, read_subscription, read_workspace,
 };
 use carillon_aws::error::AwsError;
 use carillon_aws::now;
@@ -32,6 +32,10 @@ pub(crate) struct Target {
     /// Whether it gets anything.
     pub(crate) status: Status,
     pub(crate) revision: u64,
+    /// Until when a question to the endpoint's owner is open.
+    asked_until: Option<UnixMillis>,
+    /// Whether the endpoint's owner consented.
+    pub(crate) confirmed: bool,
     pub(crate) endpoint: Endpoint,
     pub(crate) format: Format,
     pub(crate) headers: HeaderMap,
@@ -72,14 +76,15 @@ impl Targets {
         keys.collect()
     }
 
-    /// The target of each task's subscription, from what was kept or was read just now. What cannot be opened is absent
-    /// from the answer: its tasks come again.
+    /// The target of each task's subscription, from what was kept or was read just now, at the earliest at `read_at`. What
+    /// cannot be opened is absent from the answer: its tasks come again.
     pub(crate) async fn of(
         &self,
         config: &ConfigTable,
         vault: &Vault,
         tasks: &[&DeliveryTask],
         read: &HashMap<Key, Item>,
+        read_at: UnixMillis,
     ) -> HashMap<SubscriptionId, Option<Arc<Target>>> {
         let wanted: HashSet<_> =
             tasks.iter().map(|task| (task.subscription, &task.event.key.workspace)).collect();
@@ -96,7 +101,7 @@ impl Targets {
                     // One that gets nothing is read anew each time: once it is enabled, what it is sent must not fail.
                     if target.as_ref().is_none_or(|target| target.is_active()) {
                         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-                        kept.insert(subscription, (now(), target.clone()));
+                        kept.insert(subscription, (read_at, target.clone()));
                     }
                     targets.insert(subscription, target);
                 }
@@ -110,6 +115,7 @@ impl Targets {
 impl Target {
     fn new(
         subscription: Subscription,
+        verification: &Verification,
         settings: Settings,
         signing: Vec<SigningKey>,
         secret: Option<&str>,
@@ -119,6 +125,8 @@ impl Target {
         Ok(Self {
             status: subscription.status,
             revision: subscription.revision,
+            asked_until: verification.asked.as_ref().map(|asked| asked.until),
+            confirmed: verification.confirmed_at.is_some(),
             endpoint,
             format,
             headers: header_map(&headers)?,
@@ -133,6 +141,11 @@ impl Target {
     /// Whether it gets anything: neither disabled nor waiting for its endpoint's owner.
     pub(crate) fn is_active(&self) -> bool {
         self.status == Status::Active
+    }
+
+    /// Whether it may get something soon: its endpoint's owner can still consent.
+    pub(crate) fn is_awaited(&self, now: UnixMillis) -> bool {
+        self.status == Status::Pending && self.asked_until.is_some_and(|until| now < until)
     }
 
     /// The signing secrets that are in use.
@@ -187,12 +200,12 @@ async fn open(
         let secret = SigningSecret::from_bytes(open(key).await?);
         signing.push(SigningKey { secret, expires_at: key.expires_at });
     }
-    let StoredSubscription { subscription, authorization, .. } = stored;
+    let StoredSubscription { subscription, authorization, verification, .. } = stored;
     let secret = match &authorization {
         Some(secret) => Some(String::from_utf8(open(secret).await?).map_err(|_| Unusable::Secret)?),
         None => None,
     };
-    Ok(Some(Target::new(subscription, in_workspace.settings, signing, secret.as_deref())?))
+    Ok(Some(Target::new(subscription, &verification, in_workspace.settings, signing, secret.as_deref())?))
 }
 
 fn header_map(headers: &CustomHeaders) -> Result<HeaderMap, Unusable> {
@@ -207,6 +220,7 @@ fn header_map(headers: &CustomHeaders) -> Result<HeaderMap, Unusable> {
 pub(crate) mod tests {
     use std::collections::BTreeMap;
 
+    use carillon_aws::config::Asked;
     use carillon_core::invalid::Findings;
     use carillon_core::subscription::{AttemptTimeout, Authorization};
     use carillon_core::workspace::WorkspaceKind;
@@ -225,6 +239,10 @@ pub(crate) mod tests {
         pub(crate) authorization: Authorization,
         pub(crate) headers: BTreeMap<String, String>,
         pub(crate) https_required: bool,
+        pub(crate) developer_mode: bool,
+        pub(crate) status: Status,
+        pub(crate) asked_until: Option<UnixMillis>,
+        pub(crate) confirmed: bool,
     }
 
     pub(crate) fn target(endpoint: &str) -> Target {
@@ -237,6 +255,10 @@ pub(crate) mod tests {
             authorization: Authorization::None,
             headers: BTreeMap::new(),
             https_required: false,
+            developer_mode: false,
+            status: Status::Active,
+            asked_until: None,
+            confirmed: false,
         };
         vary(&mut parts);
         let mut findings = Findings::default();
@@ -259,19 +281,46 @@ pub(crate) mod tests {
             workspace: "acme".parse().unwrap(),
             subscriber: "tpp-1".parse().unwrap(),
             details,
-            status: Status::Active,
+            status: parts.status,
             created_at: UnixMillis(0),
             updated_at: UnixMillis(0),
             revision: 1,
         };
+        let Parts { https_required, developer_mode, asked_until, .. } = parts;
         let settings =
-            Settings { https_required: parts.https_required, ..Settings::default_of(WorkspaceKind::Custom) };
+            Settings { https_required, developer_mode, ..Settings::default_of(WorkspaceKind::Custom) };
+        let verification = Verification {
+            asked: asked_until.map(|until| Asked { token: Vec::new(), until, rate: None }),
+            confirmed_at: parts.confirmed.then_some(UnixMillis(0)),
+            granted_rate: None,
+        };
         let signing = parts
             .signing
             .into_iter()
             .map(|(secret, expires_at)| SigningKey { secret: SigningSecret::from_bytes(secret), expires_at });
-        let target = Target::new(subscription, settings, signing.collect(), Some(PROOF));
+        let target = Target::new(subscription, &verification, settings, signing.collect(), Some(PROOF));
         target.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn what_waits_for_consent_is_awaited_as_long_as_that_may_come() {
+        let awaited = |status, asked_until, now| {
+            let target = with("https://example.com", |parts| {
+                (parts.status, parts.asked_until) = (status, asked_until);
+            });
+            target.is_awaited(now)
+        };
+        let until = UnixMillis(1000);
+        assert!(awaited(Status::Pending, Some(until), UnixMillis(999)));
+        assert!(!awaited(Status::Pending, Some(until), until), "too late");
+        assert!(!awaited(Status::Pending, None, UnixMillis(0)), "nobody was asked");
+        assert!(!awaited(Status::Disabled(DisabledBy::Api), Some(until), UnixMillis(0)));
+    }
+
+    #[test]
+    fn only_a_workspace_in_developer_mode_takes_any_certificate() {
+        assert!(target("https://example.com").check_certificates());
+        assert!(!with("https://example.com", |parts| parts.developer_mode = true).check_certificates());
     }
 
     #[test]
