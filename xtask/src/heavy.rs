@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use carillon_local::{build_workspace, profile_dir, run};
 
 const PROOFS: [&str; 3] = ["deploy", "many", "load"];
-const BENCHES: [&str; 3] = ["latency", "size", "coldstart"];
+const BENCHES: [&str; 4] = ["latency", "api", "size", "coldstart"];
 /// What these measure is what deploys.
 const RELEASE_BENCHES: [&str; 2] = ["size", "coldstart"];
 

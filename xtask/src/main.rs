@@ -48,6 +48,7 @@ Carillon's commands. All of them need Rust, a C compiler and Python 3.10 or newe
   cargo xtask bench NAME [--release]
       Measures.
         latency    from the answer to publish to the receiver, over 200 events
+        api        creating, reading, listing and changing subscriptions
         size       each function's binary, as it deploys (always a release build)
         coldstart  each function, from its process's start to its first answer (always a release build)
 ";

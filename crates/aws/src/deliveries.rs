@@ -164,11 +164,31 @@ impl DeliveryTable {
         let request = self
             .update(&self.key(task))
             .update_expression("SET writer = :writer, lease_until = :until")
-            .condition_expression(format!(
-                "{RECORDABLE} AND (attribute_not_exists(lease_until) OR lease_until <= :now)"
-            ))
+            .condition_expression(leasable())
             .expression_attribute_values(":now", number(now.0))
             .expression_attribute_values(":until", number(until.0));
+        claim(recordable(request, round, attempt)).await
+    }
+
+    /// Puts an attempt off until `until`: takes the lease for so long ([`Row::leasable`]), so that other copies of the task
+    /// are dropped, and keeps the sweep away as well.
+    pub async fn put_off(
+        &self,
+        task: &DeliveryTask,
+        (round, attempt): (u32, u32),
+        now: UnixMillis,
+        until: UnixMillis,
+    ) -> Result<Claim, AwsError> {
+        let (_, open_sk) = open_retrying(task, until);
+        let request = self
+            .update(&self.key(task))
+            .update_expression(
+                "SET writer = :writer, lease_until = :until, next_at = :until, open_sk = :open_sk",
+            )
+            .condition_expression(leasable())
+            .expression_attribute_values(":now", number(now.0))
+            .expression_attribute_values(":until", number(until.0))
+            .expression_attribute_values(":open_sk", AttributeValue::S(open_sk));
         claim(recordable(request, round, attempt)).await
     }
 
@@ -410,6 +430,11 @@ struct DeliveryItem {
 
 /// [`Row::recordable`] as an expression, its values given by [`recordable`].
 const RECORDABLE: &str = "#status = :retrying AND round = :round AND attempt = :before";
+
+/// [`Row::leasable`] as an expression, with `:now` besides the values of [`recordable`].
+fn leasable() -> String {
+    format!("{RECORDABLE} AND (attribute_not_exists(lease_until) OR lease_until <= :now)")
+}
 
 fn recordable(request: UpdateItemFluentBuilder, round: u32, attempt: u32) -> UpdateItemFluentBuilder {
     request

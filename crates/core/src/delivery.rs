@@ -10,6 +10,11 @@
 //!    before. Whoever loses drops its task and sends nothing.
 //! 4. Only then the next task is sent. If that never happens, the row says when it was due, and the sweep sends it.
 //!
+//! While a subscription waits for the consent of its endpoint's owner, its tasks are put off: instead of making the attempt
+//! a task takes the lease for some minutes and is sent again for their end. The attempt keeps its number and nothing is
+//! recorded; of several copies of a task one gets the lease, so that one is left. A first task has no row to lease, so it
+//! puts one without attempts.
+//!
 //! The conditions are methods of [`Row`]; the deliveries table states the same ones as condition expressions.
 
 use std::cmp::Ordering;
@@ -26,7 +31,7 @@ use crate::time::UnixMillis;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Status {
-    /// Attempts failed, another one is to come.
+    /// Attempts failed, or were put off, and another one is to come.
     Retrying,
     /// Waits for its cause to go away: a pause, a spent rate, an open circuit.
     Held,
@@ -118,7 +123,7 @@ pub fn admit(ask: Ask, row: Option<&Row>, fail_reason: Option<FailReason>, now: 
 }
 
 impl Row {
-    /// The condition of a lease for this attempt.
+    /// The condition of a lease for this attempt, to make it or to put it off.
     #[must_use]
     pub fn leasable(&self, round: u32, attempt: u32, now: UnixMillis) -> bool {
         self.recordable(round, attempt) && self.lease_until.is_none_or(|until| until <= now)
@@ -168,7 +173,7 @@ pub enum FailReason {
     Exhausted,
     /// The receiver answered that it will not take it.
     Refused,
-    /// Its subscription was disabled, or not confirmed, when it was due: there is no dead letter of it.
+    /// When it was due, its subscription was disabled, or could no longer be confirmed: there is no dead letter of it.
     Disabled,
 }
 

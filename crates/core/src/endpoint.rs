@@ -16,7 +16,7 @@ pub const ENDPOINT_BYTES_MAX: usize = 2048;
 #[serde(try_from = "String", into = "String")]
 pub struct Endpoint(Url);
 
-/// In whose name requests come: the host of the deployment's public URL (CloudEvents HTTP webhook 1.0, section 4.1.1).
+/// In whose name requests come: the host of the deployment's public URL (CloudEvents HTTP webhook 1.0, section 4).
 /// What an endpoint's owner was asked for at the handshake, and what each delivery to it carries then.
 #[must_use]
 pub fn request_origin(public_url: &str) -> Option<String> {
@@ -180,7 +180,10 @@ mod tests {
 
     #[test]
     fn the_origin_is_the_host_alone() {
-        assert_eq!(request_origin("https://Hooks.Example.com:8443/base"), Some("hooks.example.com".to_owned()));
+        assert_eq!(
+            request_origin("https://Hooks.Example.com:8443/base"),
+            Some("hooks.example.com".to_owned())
+        );
         assert_eq!(request_origin("hooks"), None);
     }
 

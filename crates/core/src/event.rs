@@ -35,6 +35,10 @@ pub const ATTRIBUTE_BYTES_MAX: usize = 2048;
 /// CloudEvents 1.0 wants no more than 20.
 pub const NAME_BYTES_MAX: usize = 64;
 
+/// The longest that the names and values of an event's attributes may be together, in bytes: in binary mode they are
+/// headers, three times as long at worst, and receivers take only so much of those.
+pub const ATTRIBUTES_BYTES_MAX: usize = 16 * 1024;
+
 /// The most extension attributes of an event.
 pub const EXTENSIONS_MAX: usize = 40;
 
@@ -186,6 +190,14 @@ impl Event {
         if attributes.len() > CORE_ATTRIBUTES.len() + EXTENSIONS_MAX {
             findings.add("", format!("must have at most {EXTENSIONS_MAX} extension attributes"));
         }
+        if attributes.iter().map(|(name, value)| name.len() + value.length()).sum::<usize>()
+            > ATTRIBUTES_BYTES_MAX
+        {
+            let detail = format!(
+                "must have at most {ATTRIBUTES_BYTES_MAX} bytes of attributes, their names and values together"
+            );
+            findings.add("", detail);
+        }
         findings.into_result(())?;
         let (Some(event_type), Some(Attribute::Text(source)), Some(Attribute::Text(id))) =
             (event_type, attributes.get("source"), attributes.get("id"))
@@ -260,6 +272,17 @@ enum Attribute {
     Text(String),
     Boolean(bool),
     Integer(i32),
+}
+
+impl Attribute {
+    /// How long it is as a text, in bytes.
+    fn length(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Boolean(value) => value.to_string().len(),
+            Self::Integer(value) => value.to_string().len(),
+        }
+    }
 }
 
 enum Data {
@@ -490,6 +513,20 @@ mod tests {
                 r#"{{"id":"1","retry":3,"source":"/consents","specversion":"1.0","type":"consent:approved","urgent":true,"data":{data}}}"#
             )
         );
+    }
+
+    #[test]
+    fn attributes_are_bounded_together() {
+        // Eight of 2,000 bytes with names of 1, and one that fills up.
+        let of = |last: usize| {
+            let long = ('a'..='h').map(|name| format!(r#","{name}":"{}""#, "x".repeat(2000)));
+            let last = format!(r#","z":"{}","flag":false,"number":-7"#, "x".repeat(last));
+            MINIMAL.replace('}', &format!("{}{last}}}", long.collect::<String>()))
+        };
+        let others = "specversion1.0id1source/consentstypeconsent:approvedzflagfalsenumber-7".len();
+        let fits = ATTRIBUTES_BYTES_MAX - 8 * 2001 - others;
+        assert!(Event::from_structured(&of(fits)).is_ok());
+        assert_eq!(pointers(&of(fits + 1)), [""]);
     }
 
     #[test]

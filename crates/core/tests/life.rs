@@ -1,6 +1,6 @@
 //! The life of one delivery under everything that queues and functions do to it: messages that come twice, late or out
 //! of order, functions that die between any two steps, sends that fail, a sweep, replays, and a subscription that is
-//! disabled and enabled at any moment.
+//! disabled, enabled or has to be confirmed at any moment.
 //!
 //! A worker here takes the same steps as the `deliver` function, one at a time, and the table checks the conditions of
 //! [`Row`]. Each case is a list of choices; afterwards all faults stop, and what is promised must hold.
@@ -23,6 +23,18 @@ const VISIBILITY: Duration = Duration::from_mins(3);
 /// More steps than any case needs once its faults have stopped.
 const STEPS_MAX: usize = 10_000;
 
+/// How long an attempt is put off.
+const PUT_OFF: Duration = Duration::from_mins(10);
+
+/// Whether the subscription gets anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Active,
+    /// Its endpoint's owner is asked.
+    Awaited,
+    Disabled,
+}
+
 struct World {
     now: UnixMillis,
     row: Option<Row>,
@@ -35,8 +47,7 @@ struct World {
     recorded: HashMap<(u32, u32), usize>,
     sent: HashMap<(u32, u32), usize>,
     posts_after_the_end: usize,
-    /// Whether the subscription is enabled.
-    active: bool,
+    standing: Standing,
     policy: RetryPolicy,
     pace: Pace,
     delivery: DeliveryId,
@@ -54,7 +65,7 @@ struct Worker {
     ask: Ask,
     step: Step,
     /// What it has read of the subscription.
-    active: bool,
+    standing: Standing,
     lease_until: UnixMillis,
 }
 
@@ -71,6 +82,11 @@ enum Step {
         first: bool,
         numbers: (u32, u32),
         outcome: Option<Outcome>,
+    },
+    PutOff(Admission),
+    SendAgain {
+        numbers: (u32, u32),
+        at: UnixMillis,
     },
     SendNext {
         numbers: (u32, u32),
@@ -96,7 +112,7 @@ impl World {
             recorded: HashMap::new(),
             sent: HashMap::new(),
             posts_after_the_end: 0,
-            active: true,
+            standing: Standing::Active,
             policy: RetryPolicy::default(),
             pace: Pace::new(1.0, QUEUE_DELAY_MAX).unwrap(),
             delivery: DeliveryId::of(&event, SubscriptionId::new(UnixMillis(0), [0; 10])),
@@ -112,7 +128,7 @@ impl World {
             self.workers.push(Worker {
                 ask: self.queue[at].ask,
                 step: Step::Read,
-                active: true,
+                standing: Standing::Active,
                 lease_until: now + FUNCTION_TIMEOUT,
             });
         }
@@ -132,15 +148,23 @@ impl World {
         }
         worker.step = match worker.step {
             Step::Read => {
-                worker.active = self.active;
+                worker.standing = self.standing;
                 match admit(worker.ask, self.row.as_ref(), self.reason, self.now) {
                     Admission::Drop => Step::Acknowledge,
                     Admission::Letter { round, .. } => Step::SendLetter { round },
+                    admission if self.standing == Standing::Awaited => Step::PutOff(admission),
                     admission => Step::Claim(admission),
                 }
             }
+            Step::PutOff(admission) => self.put_off(&worker, admission),
+            Step::SendAgain { numbers: (round, attempt), at } => {
+                if !lost {
+                    self.queue.push(Message { ask: Ask::Attempt { round, attempt }, visible_at: at });
+                }
+                Step::Acknowledge
+            }
             Step::Claim(admission) => match self.claim(&worker, admission) {
-                Step::Post { first, numbers } if !worker.active => {
+                Step::Post { first, numbers } if worker.standing == Standing::Disabled => {
                     Step::Record { first, numbers, outcome: None }
                 }
                 step => step,
@@ -214,6 +238,21 @@ impl World {
         }
     }
 
+    /// Takes the lease for as long as the attempt is put off; a first one puts a row without attempts.
+    fn put_off(&mut self, worker: &Worker, admission: Admission) -> Step {
+        let until = self.now + PUT_OFF;
+        let (numbers, lease_until) = match (self.claim(worker, admission), &self.row) {
+            (Step::Post { first: true, .. }, Some(_)) => return Step::Acknowledge,
+            (Step::Post { first: true, numbers }, None) => (numbers, None),
+            (Step::Post { first: false, numbers }, _) => (numbers, Some(until)),
+            (step, _) => return step,
+        };
+        let (round, attempt) = numbers;
+        let status = Status::Retrying;
+        self.row = Some(Row { round, attempt: attempt - 1, status, next_at: Some(until), lease_until });
+        Step::SendAgain { numbers, at: until }
+    }
+
     fn record(&mut self, first: bool, (round, attempt): (u32, u32), outcome: Option<Outcome>) -> Step {
         let holds = match &self.row {
             None => first,
@@ -267,6 +306,10 @@ impl World {
 
     /// All faults have stopped: time goes on until nothing is left to do.
     fn settle(&mut self, succeeds: bool) {
+        if self.standing == Standing::Awaited {
+            // The owner consents, or it is too late for that.
+            self.standing = if succeeds { Standing::Active } else { Standing::Disabled };
+        }
         for _ in 0..STEPS_MAX {
             if !self.workers.is_empty() {
                 self.advance(0, succeeds, false);
@@ -310,9 +353,40 @@ impl World {
                 self.sweep(detail.is_multiple_of(3));
             }
             11 => self.replay(),
-            12 => self.active = odd,
+            12 => {
+                self.standing = [Standing::Active, Standing::Awaited, Standing::Disabled][detail % 3];
+            }
             _ => {}
         }
+    }
+}
+
+#[test]
+fn what_is_put_off_does_not_multiply() {
+    for replayed in [false, true] {
+        let mut world = World::new();
+        if replayed {
+            world.settle(false);
+            world.replay();
+        }
+        world.standing = Standing::Awaited;
+        for _ in 0..3 {
+            world.queue.push(Message { visible_at: world.now, ..world.queue[0].clone() });
+        }
+        let posted = world.recorded.len();
+        for _ in 0..50 {
+            while world.queue.iter().any(|message| message.visible_at <= world.now) {
+                world.receive(0);
+                while !world.workers.is_empty() {
+                    world.advance(0, true, false);
+                }
+            }
+            world.now = world.next_moment().expect("the chain lives");
+            world.sweep(false);
+        }
+        assert_eq!((world.queue.len(), world.recorded.len()), (1, posted), "one chain, and no attempt");
+        world.settle(true);
+        assert_eq!(world.row.as_ref().map(|row| (row.status, row.attempt)), Some((Status::Delivered, 1)));
     }
 }
 

@@ -69,15 +69,6 @@ impl Filter {
         }
     }
 
-    /// What it takes in memory, in bytes: guessed on the large side.
-    #[must_use]
-    pub fn memory(&self) -> usize {
-        match self {
-            Self::Pattern(pattern) => pattern.memory(),
-            Self::Schema(schema) => schema.memory(),
-        }
-    }
-
     /// Whether an event is wanted, and why not.
     #[must_use]
     pub fn evaluate(&self, event: &Value) -> Verdict {

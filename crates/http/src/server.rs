@@ -1,5 +1,7 @@
 //! A router as a Lambda function behind the HTTP API.
 
+use std::fmt::Write as _;
+
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request};
@@ -57,14 +59,14 @@ async fn answer(request: Request, next: Next) -> Response {
         None => rejection(&mut response).await,
     };
     if let Some(problem) = problem {
-        write(&problem, &path, &mut response);
+        tell(&problem, &uri_path(&path), &mut response);
     }
     info!(%method, path, status = response.status().as_u16(), "request");
     response
 }
 
 /// Makes the answer tell the problem. Its other headers stay: `Allow`, for one, is axum's.
-fn write(problem: &Problem, path: &str, response: &mut Response) {
+fn tell(problem: &Problem, path: &str, response: &mut Response) {
     let document = serde_json::to_vec(&problem.document(Some(path))).unwrap_or_default();
     *response.status_mut() = problem.status();
     *response.body_mut() = Body::from(document);
@@ -74,6 +76,21 @@ fn write(problem: &Problem, path: &str, response: &mut Response) {
     if let Some(challenge) = problem.challenge().and_then(|challenge| HeaderValue::try_from(challenge).ok()) {
         headers.insert(WWW_AUTHENTICATE, challenge);
     }
+}
+
+/// A path as it stands in a URI (RFC 3986, section 3.3). Clients and gateways let characters pass that have no place there.
+fn uri_path(path: &str) -> String {
+    let bytes = path.as_bytes();
+    let mut written = String::with_capacity(path.len());
+    for (place, &byte) in bytes.iter().enumerate() {
+        let encoded = || matches!(bytes.get(place + 1..place + 3), Some([a, b]) if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
+        if byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&byte) || byte == b'%' && encoded() {
+            written.push(char::from(byte));
+        } else {
+            _ = write!(written, "%{byte:02X}");
+        }
+    }
+    written
 }
 
 /// The gateway's id of the request, or Lambda's own where no gateway stands before the function.
@@ -147,6 +164,18 @@ mod tests {
             assert_eq!(body["type"], format!("/problems/{name}"), "{path}");
             assert_eq!(body["errors"][0]["pointer"], pointer, "{path}");
             assert_eq!(body["instance"], path.split('?').next().unwrap(), "{path}");
+        }
+    }
+
+    #[test]
+    fn paths_are_written_as_uris_have_them() {
+        for (path, written) in [
+            ("/v1/a-b_c.d~e:f@g=h", "/v1/a-b_c.d~e:f@g=h"),
+            ("/%c3%BC/%25/%5B", "/%c3%BC/%25/%5B"),
+            ("/%/%4/%zz/%\u{fc}", "/%25/%254/%25zz/%25%C3%BC"),
+            ("/[a]|^`<\"> \\{}", "/%5Ba%5D%7C%5E%60%3C%22%3E%20%5C%7B%7D"),
+        ] {
+            assert_eq!(uri_path(path), written);
         }
     }
 

@@ -41,7 +41,7 @@ const PATTERN_CACHE_BYTES_MAX: usize = 512 * 1024;
 const PATTERNS_TRIED_MAX: usize = 4 * PATTERNS_MAX;
 
 /// What a compiled schema takes in memory for each byte of the schema with its references resolved, in bytes, about.
-const BYTES_PER_BYTE: usize = 16;
+const BYTES_PER_BYTE: usize = 64;
 
 /// The most work, in the unit of [`COST_MAX`], after which all faults of a value are still looked for: each takes memory.
 const COST_OF_ALL_FAULTS_MAX: u64 = 100_000;
@@ -72,7 +72,8 @@ impl Schema {
         let Expanded { schema, bytes, patterns, work } = expand::expand(source)?;
         match build(&schema) {
             Ok(validator) => {
-                let memory = bytes * BYTES_PER_BYTE + patterns * (PATTERN_BYTES_MAX + PATTERN_CACHE_BYTES_MAX);
+                let memory =
+                    bytes * BYTES_PER_BYTE + patterns * (PATTERN_BYTES_MAX + PATTERN_CACHE_BYTES_MAX);
                 Ok(Self { validator, work, memory })
             }
             Err(error) => Err(wrong_patterns(source, &error)),
@@ -368,6 +369,16 @@ mod tests {
         ] {
             assert_eq!(refused_at(&source), pointers, "{source}");
         }
+    }
+
+    #[test]
+    fn wrong_regular_expressions_are_looked_for_within_bounds() {
+        let wrong: Vec<_> = (0..PATTERNS_MAX).map(|n| json!({ "pattern": "(?=a)b", "title": n })).collect();
+        assert_eq!(refused(&json!({ "allOf": wrong })).len(), FINDINGS_MAX);
+        // Behind more of them than are tried, all in a place that means nothing.
+        let right: Vec<_> = (0..PATTERNS_TRIED_MAX).map(|_| json!({"pattern": "a"})).collect();
+        let behind = json!({"default": right, "pattern": "(?=a)b"});
+        assert_eq!(refused_at(&behind), [""]);
     }
 
     #[test]

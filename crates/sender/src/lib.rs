@@ -105,7 +105,9 @@ impl Sender {
     pub fn with_lookup(rules: &EndpointRules, lookup: impl Lookup + 'static) -> Result<Self, NotBuilt> {
         let resolver = GuardedResolver::new(lookup, rules.reach.clone());
         let client = guarded(&resolver, rules).build()?;
-        let unchecked = rules.allow_insecure.then(|| guarded(&resolver, rules).tls_danger_accept_invalid_certs(true).build());
+        let unchecked = rules
+            .allow_insecure
+            .then(|| guarded(&resolver, rules).tls_danger_accept_invalid_certs(true).build());
         Ok(Self { client, unchecked: unchecked.transpose()?, resolver, rules: rules.clone() })
     }
 

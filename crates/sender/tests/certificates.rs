@@ -34,7 +34,8 @@ fn receiver() -> Endpoint {
     let url = format!("https://{}/hook", listener.local_addr().unwrap());
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream.unwrap());
+            let mut stream =
+                StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream.unwrap());
             // A sender that refuses the certificate ends the connection here.
             if stream.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {
                 stream.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").unwrap();
@@ -65,5 +66,9 @@ async fn a_certificate_that_nobody_vouches_for_is_refused_unless_that_is_allowed
     let answered = [Outcome::Answered { status: 204, retry_after: None }; 2];
     assert_eq!(outcomes(&endpoint, true, true).await, refused);
     assert_eq!(outcomes(&endpoint, true, false).await, answered);
-    assert_eq!(outcomes(&endpoint, false, false).await, refused, "a deployment that demands HTTPS always checks");
+    assert_eq!(
+        outcomes(&endpoint, false, false).await,
+        refused,
+        "a deployment that demands HTTPS always checks"
+    );
 }

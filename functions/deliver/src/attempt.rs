@@ -8,8 +8,9 @@ use carillon_aws::deliveries::{Claim, Delivery, State};
 use carillon_aws::error::AwsError;
 use carillon_aws::now;
 use carillon_core::delivery::{Admission, Ask, AttemptRecord, Decision, FailReason, admit, decide};
-use carillon_core::outcome::Outcome;
+use carillon_core::outcome::{Failure, Outcome};
 use carillon_core::payload::{Unreadable, payload};
+use carillon_core::retry::QUEUE_DELAY_MAX;
 use carillon_core::subscription::AttemptTimeout;
 use carillon_core::task::DeliveryTask;
 use carillon_core::time::UnixMillis;
@@ -28,6 +29,12 @@ const RECORDING_TIME: Duration = Duration::from_secs(2);
 /// With less time than this an attempt is not begun.
 pub(crate) const ATTEMPT_TIME_MIN: Duration = Duration::from_millis(500);
 
+/// How long an attempt is put off while its endpoint's owner is asked, before scaling. Short of what a queue holds back.
+const PUT_OFF: Duration = Duration::from_mins(10);
+
+/// How much later than that its task is sent: one that comes before the end of its lease, by another clock, is dropped.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(1);
+
 /// A receiver that has not answered by then is slow.
 const SLOW_AFTER: Duration = Duration::from_secs(2);
 
@@ -36,6 +43,7 @@ const _: () = assert!(AttemptTimeout::SECONDS_MAX + RECORDING_TIME.as_secs() < F
 const _: () = assert!(AttemptTimeout::SECONDS_MAX > carillon_sender::CONNECT_TIMEOUT.as_secs());
 // The shortest, a second, is always begun when there is time.
 const _: () = assert!(ATTEMPT_TIME_MIN.as_millis() < 1000);
+const _: () = assert!(PUT_OFF.as_secs() + CLOCKS_DIFFER.as_secs() <= QUEUE_DELAY_MAX.as_secs());
 
 /// A task with all that was read for it.
 pub(crate) struct Case {
@@ -49,6 +57,15 @@ pub(crate) struct Case {
     pub(crate) json: Option<String>,
 }
 
+/// A run's time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Time {
+    /// When Lambda ends the function.
+    pub(crate) deadline: UnixMillis,
+    /// How long the run may take from its begin.
+    pub(crate) whole: Duration,
+}
+
 /// Which queue a task came through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
@@ -59,7 +76,7 @@ pub(crate) enum Lane {
 /// What must be sent once the outcome is recorded.
 #[derive(Debug)]
 pub(crate) enum FollowUp {
-    /// The next attempt.
+    /// The next attempt, or the same one if it was put off.
     Retry { task: DeliveryTask, at: UnixMillis, lane: Lane },
     /// The dead letter of a delivery that failed.
     Letter(DeliveryTask),
@@ -81,11 +98,8 @@ pub(crate) enum Undone {
 }
 
 /// Does what the task may do, and tells what must be sent then.
-pub(crate) async fn attempt(
-    courier: &Courier,
-    case: Case,
-    deadline: UnixMillis,
-) -> Result<Option<FollowUp>, Undone> {
+pub(crate) async fn attempt(courier: &Courier, case: Case, time: Time) -> Result<Option<FollowUp>, Undone> {
+    let deadline = time.deadline;
     let Case { task, lane, delivery, state, target, json } = case;
     let row = delivery.as_ref().map(|delivery| &delivery.row);
     let admission = admit(task.ask, row, delivery.as_ref().and_then(|delivery| delivery.reason), now());
@@ -105,6 +119,9 @@ pub(crate) async fn attempt(
         this.cancel().await?;
         return Ok(None);
     };
+    if target.is_awaited(now()) {
+        return Ok(this.put_off(lane).await?);
+    }
     ends(now(), target.timeout, deadline)?;
     let payload = payload(target.format, json, task.event.accepted_at)?;
     if this.claim(now(), deadline).await? == Claim::Lost {
@@ -116,8 +133,11 @@ pub(crate) async fn attempt(
     }
     let started = now();
     let until = ends(started, target.timeout, deadline)?;
-    let prepared = prepare(task.delivery(), &target, payload, started)?;
+    let prepared = prepare(task.delivery(), &target, payload, &courier.origin, started)?;
     let outcome = this.post(&prepared, &target, started, until, state).await;
+    if outcome == Outcome::Unanswered(Failure::TimedOut) && time.cuts(started, until, target.timeout) {
+        return Err(Undone::Late);
+    }
     let ended = now();
     let policy = target.policy.as_ref().unwrap_or(&courier.policy);
     let decision = decide(task.delivery(), (round, number), outcome, policy, &courier.pace, ended);
@@ -146,6 +166,14 @@ pub(crate) async fn attempt(
     })
 }
 
+impl Time {
+    /// Whether an attempt was cut short for no reason but that it began late in the run. A receiver whose own time-out no
+    /// run can hold has what there is.
+    fn cuts(self, started: UnixMillis, until: UnixMillis, timeout: Duration) -> bool {
+        until.since(started) < timeout && timeout + RECORDING_TIME <= self.whole
+    }
+}
+
 /// The attempt that a task was admitted to.
 struct Attempt<'a> {
     courier: &'a Courier,
@@ -164,6 +192,32 @@ impl Attempt<'_> {
             Admission::NewRound => deliveries.start_round(self.task, self.round - 1, now, until).await,
             Admission::First | Admission::Letter { .. } | Admission::Drop => Ok(Claim::Won),
         }
+    }
+
+    /// Puts the attempt off, since the endpoint's owner is asked whether it wants any. `None`: another copy of the task
+    /// has the attempt.
+    async fn put_off(&self, lane: Lane) -> Result<Option<FollowUp>, AwsError> {
+        let Courier { deliveries, retention, pace, .. } = self.courier;
+        let (now, numbers) = (now(), (self.round, self.number));
+        let until = now + pace.scaled(PUT_OFF);
+        let claim = match self.admission {
+            Admission::First => {
+                let decision = Decision::Retry { next_at: until };
+                deliveries.record_first(self.task, None, decision, *retention).await?
+            }
+            // Under a lease that ends at once, for the one that follows.
+            Admission::NewRound
+                if deliveries.start_round(self.task, self.round - 1, now, now).await? == Claim::Lost =>
+            {
+                Claim::Lost
+            }
+            _ => deliveries.put_off(self.task, numbers, now, until).await?,
+        };
+        tracing::info!(delivery = %self.task.delivery(), ?claim, "put off: its endpoint's owner is asked");
+        let next = Ask::Attempt { round: self.round, attempt: self.number };
+        // By reference, so that it ends when the event does.
+        let task = self.task.by_reference().asking(next);
+        Ok((claim == Claim::Won).then_some(FollowUp::Retry { task, at: until + CLOCKS_DIFFER, lane }))
     }
 
     /// Posts. A receiver that lets the attempt wait is slow from then on, while the attempt goes on waiting.
@@ -219,7 +273,7 @@ impl Attempt<'_> {
     /// Fails a delivery whose subscription gets nothing, now that it is claimed. There is no dead letter of it, or
     /// replays would come back for as long as that lasts.
     async fn disable(&self) -> Result<(), AwsError> {
-        tracing::info!(delivery = %self.task.delivery(), "failed: its subscription is disabled or not confirmed");
+        tracing::info!(delivery = %self.task.delivery(), "failed: its subscription is disabled or was not confirmed");
         self.record(None, Decision::Failed(FailReason::Disabled)).await?;
         Ok(())
     }
@@ -263,6 +317,19 @@ mod tests {
         assert_eq!(until(110_000), Some(UnixMillis(108_000)));
         assert_eq!(until(102_500), Some(UnixMillis(100_500)));
         assert_eq!(until(102_499), None);
+    }
+
+    #[test]
+    fn an_attempt_is_cut_by_the_function_where_another_run_would_hold_it() {
+        let (started, timeout) = (UnixMillis(100_000), Duration::from_secs(15));
+        let cuts = |whole, until| {
+            let time = Time { deadline: UnixMillis(120_000), whole: Duration::from_secs(whole) };
+            time.cuts(started, UnixMillis(until), timeout)
+        };
+        assert!(cuts(60, 114_999));
+        assert!(!cuts(60, 115_000), "it had its own time");
+        assert!(cuts(17, 114_999));
+        assert!(!cuts(16, 114_999), "no run has so much time");
     }
 
     #[test]

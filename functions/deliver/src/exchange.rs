@@ -63,7 +63,13 @@ impl Exchange<'_> {
         if !self.target.permits(&request.endpoint) {
             return Err(NoToken::Insecure);
         }
-        self.tokens.token(self.holder(), self.until, fetch(self.sender, request, self.until, self.target.check_certificates())).await
+        self.tokens
+            .token(
+                self.holder(),
+                self.until,
+                fetch(self.sender, request, self.until, self.target.check_certificates()),
+            )
+            .await
     }
 
     async fn post(&self, prepared: &Prepared, token: Option<&Token>) -> Outcome {

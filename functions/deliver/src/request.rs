@@ -34,7 +34,7 @@ pub(crate) enum Unwritable {
 
 /// The request of an attempt that begins `now`, with the headers of Standard Webhooks 1.0.0, signed by every secret that
 /// is live then. Where the endpoint's owner consented, it names the `origin` that was consented to (CloudEvents HTTP
-/// webhook 1.0, section 4.2.1). What Carillon says of the event stands over what the subscription says.
+/// webhook 1.0, section 4). What Carillon says of the event stands over what the subscription says.
 pub(crate) fn prepare(
     delivery: DeliveryId,
     target: &Target,
@@ -88,7 +88,8 @@ mod tests {
 
     fn prepared(target: &Target, format: Format) -> Prepared {
         let payload = payload(format, EVENT.to_owned(), UnixMillis(0)).unwrap();
-        prepare(delivery(), target, payload, &ORIGIN, carillon_aws::now()).unwrap_or_else(|error| panic!("{error}"))
+        prepare(delivery(), target, payload, &ORIGIN, carillon_aws::now())
+            .unwrap_or_else(|error| panic!("{error}"))
     }
 
     fn verifies(secret: &[u8], prepared: &Prepared) -> bool {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use carillon_aws::batch_read::{Item, Key};
 use carillon_aws::config::{
-    ConfigTable, StoredSecret, StoredSubscription, StoredWorkspace, Verification, read_subscription, read_workspace,
+    ConfigTable, StoredSecret, StoredSubscription, StoredWorkspace, Verification, read_subscription,
+    read_workspace,
 };
 use carillon_aws::error::AwsError;
 use carillon_aws::now;
@@ -222,7 +223,7 @@ pub(crate) mod tests {
 
     use carillon_aws::config::Asked;
     use carillon_core::invalid::Findings;
-    use carillon_core::subscription::{AttemptTimeout, Authorization};
+    use carillon_core::subscription::{AttemptTimeout, Authorization, DisabledBy};
     use carillon_core::workspace::WorkspaceKind;
 
     use super::*;
@@ -314,7 +315,7 @@ pub(crate) mod tests {
         assert!(awaited(Status::Pending, Some(until), UnixMillis(999)));
         assert!(!awaited(Status::Pending, Some(until), until), "too late");
         assert!(!awaited(Status::Pending, None, UnixMillis(0)), "nobody was asked");
-        assert!(!awaited(Status::Disabled(DisabledBy::Api), Some(until), UnixMillis(0)));
+        assert!(!awaited(Status::Disabled(DisabledBy::Owner), Some(until), UnixMillis(0)));
     }
 
     #[test]

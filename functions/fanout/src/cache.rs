@@ -25,7 +25,8 @@ const ROW_WEIGHT: usize = size_of::<MatchRow>() + 16;
 /// How long after a version was first seen nothing that was read outlives its run.
 ///
 /// DynamoDB makes a transaction's items visible one by one. A run that reads a version at the moment in which it comes
-/// into being may still read rows of the one before, and nothing later would tell: the version stays the same. The items
+/// into being could, for all its waiting, still read rows of the one before, and nothing later would tell: the version
+/// stays the same. The items
 /// of a transaction follow each other within milliseconds, so after this span what is read belongs to the version.
 const SETTLING: Duration = Duration::from_secs(2);
 

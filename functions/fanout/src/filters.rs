@@ -13,8 +13,9 @@ const TOLD_MAX: usize = 10;
 /// The longest reason in such a line, in characters.
 const REASON_CHARS_MAX: usize = 300;
 
-/// What a compiled filter takes in memory besides what it knows of, in bytes, about.
+/// What a filter takes in memory, in bytes, about: each one, and a pattern for each byte of its source.
 const FILTER_BYTES: usize = 1024;
+const BYTES_PER_BYTE: usize = 64;
 
 /// How a filter was compiled.
 #[derive(Debug)]
@@ -45,7 +46,13 @@ impl Compiled {
             Ok(compiled) => compiled.map_err(|invalid| format!("the filter cannot be compiled: {invalid}")),
             Err(_) => Err("compiling the filter panicked".to_owned()),
         };
-        let weight = filter.as_ref().map_or_else(String::len, Filter::memory);
+        let weight = match (&filter, source) {
+            (Ok(Filter::Schema(schema)), _) => schema.memory(),
+            (Err(reason), _) => reason.len(),
+            (_, FilterSource::Pattern(source) | FilterSource::Schema(source)) => {
+                source.to_string().len() * BYTES_PER_BYTE
+            }
+        };
         Self { filter, weight: FILTER_BYTES + weight }
     }
 

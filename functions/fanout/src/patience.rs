@@ -36,11 +36,6 @@ impl Patience {
         Self { until }
     }
 
-    /// For no longer than `span` from now.
-    pub(crate) fn for_at_most(self, span: Duration) -> Self {
-        Self { until: self.until.min(now() + span) }
-    }
-
     pub(crate) fn is_over(self) -> bool {
         now() > self.until
     }

@@ -3,15 +3,15 @@
 use std::collections::{HashMap, HashSet};
 
 use carillon_aws::DynamoDb;
-use carillon_aws::batch_read::batch_read;
-use carillon_aws::config::{ConfigTable, read_matching_version};
+use carillon_aws::batch_read::{Item, batch_read};
+use carillon_aws::config::{ConfigTable, MatchingVersion, read_matching_version, read_subscription};
 use carillon_aws::error::AwsError;
 use carillon_core::id::{SubscriptionId, WorkspaceId};
 use carillon_core::matching::{MatchRow, Range};
 use carillon_core::subscription::FilterSource;
 
 /// The versions of workspaces; an error where what was read makes no sense. A workspace that is no more has none.
-pub(crate) type Versions = HashMap<WorkspaceId, Result<u64, String>>;
+pub(crate) type Versions = HashMap<WorkspaceId, Result<MatchingVersion, String>>;
 
 /// What matching reads, all of it consistently.
 pub(crate) trait Source {
@@ -19,7 +19,7 @@ pub(crate) trait Source {
     async fn versions(&self, workspaces: &HashSet<WorkspaceId>) -> Result<Versions, AwsError>;
 
     /// The version of one; `None`: it is no more.
-    async fn version(&self, workspace: &WorkspaceId) -> Result<Option<u64>, AwsError>;
+    async fn version(&self, workspace: &WorkspaceId) -> Result<Option<MatchingVersion>, AwsError>;
 
     /// The rows of a pattern for a range of subscriptions.
     async fn rows(
@@ -29,7 +29,7 @@ pub(crate) trait Source {
         range: Range,
     ) -> Result<Vec<MatchRow>, AwsError>;
 
-    /// The filters of those of these subscriptions that are there and have one.
+    /// The filters of those of these subscriptions that are there, can be read, and have one.
     async fn filters(
         &self,
         workspace: &WorkspaceId,
@@ -60,7 +60,7 @@ impl Source for Table {
         Ok(versions.collect())
     }
 
-    async fn version(&self, workspace: &WorkspaceId) -> Result<Option<u64>, AwsError> {
+    async fn version(&self, workspace: &WorkspaceId) -> Result<Option<MatchingVersion>, AwsError> {
         self.config.matching_version(workspace).await
     }
 
@@ -78,10 +78,20 @@ impl Source for Table {
         workspace: &WorkspaceId,
         subscriptions: &[SubscriptionId],
     ) -> Result<HashMap<SubscriptionId, FilterSource>, AwsError> {
-        let stored = self.config.subscriptions_by_id(workspace, subscriptions.iter().copied()).await?;
-        let filter = |(id, stored): (_, carillon_aws::config::StoredSubscription)| {
-            Some((id, stored.subscription.details.filter?))
-        };
-        Ok(stored.into_iter().filter_map(filter).collect())
+        let keys = subscriptions.iter().map(|id| self.config.subscription_key(workspace, *id));
+        let items = batch_read(&self.dynamodb, keys).await?;
+        Ok(items.into_values().filter_map(read_filter).collect())
+    }
+}
+
+/// A subscription that cannot be read must not keep events from the others.
+fn read_filter(item: Item) -> Option<(SubscriptionId, FilterSource)> {
+    let key = format!("{:?}", item.get("sk"));
+    match read_subscription(item) {
+        Ok(stored) => Some((stored.subscription.id, stored.subscription.details.filter?)),
+        Err(error) => {
+            tracing::error!(%error, key, "a subscription cannot be read, its filter lets nothing through");
+            None
+        }
     }
 }

@@ -4,17 +4,22 @@
 //! by piece, and partly kept from earlier. Were a subscription's patterns swapped between two reads, its old row could be
 //! gone already and its new one not yet seen, and it would miss an event that it asked for before and after. So what was
 //! read counts only if the workspace is at the same version after the reads as before them: then it was at that version
-//! all the time, as was all that is kept under it. Otherwise matching begins again, with the new version. (The moment in
-//! which a version comes into being takes care of its own: see [`crate::cache`].)
+//! all the time, as was all that is kept under it. Otherwise matching begins again, with the new version.
+//!
+//! DynamoDB makes the items of a transaction visible one by one, within milliseconds. So a version that came into being a
+//! moment ago is given time for the rest, once, before anything is read; and what is read under it soon after does not
+//! outlive its run, see [`crate::cache`].
 //!
 //! Where all is kept nothing is read, since the version that the run has begun with was read after its events had been
 //! accepted.
 
 mod step;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use carillon_aws::config::MatchingVersion;
 use carillon_aws::error::AwsError;
 use carillon_aws::now;
 use carillon_core::event::AcceptedEvent;
@@ -27,14 +32,23 @@ use crate::filters::Failures;
 use crate::patience::{Patience, Unplanned};
 use crate::source::{Source, Versions};
 
+/// How old a version is that needs no time any more, clocks being what they are.
+const YOUNG: Duration = Duration::from_secs(1);
+
+/// The time that a younger one is given.
+const SETTLING_TIME: Duration = Duration::from_millis(200);
+
 /// The subscriptions of workspaces.
 pub(crate) struct Subscriptions<S> {
     source: S,
     kept: Mutex<Cache>,
 }
 
-/// The versions of workspaces that a run goes by.
-pub(crate) struct Current(Mutex<Versions>);
+/// The versions of workspaces that a run goes by, and the time that it has spent on the filters of each.
+pub(crate) struct Current {
+    versions: Mutex<Versions>,
+    filtered_for: Mutex<HashMap<WorkspaceId, Duration>>,
+}
 
 /// Whom an event concerns, within a range of subscriptions.
 #[derive(Debug, Default)]
@@ -56,41 +70,59 @@ impl<S: Source> Subscriptions<S> {
 
     /// Reads the versions that a run goes by.
     pub(crate) async fn begin(&self, workspaces: &HashSet<WorkspaceId>) -> Result<Current, AwsError> {
-        let versions = self.source.versions(workspaces).await?;
+        let mut versions = self.source.versions(workspaces).await?;
+        if versions.values().flatten().any(is_young) {
+            tokio::time::sleep(SETTLING_TIME).await;
+            versions = self.source.versions(workspaces).await?;
+        }
         for (workspace, version) in &versions {
             if let Ok(version) = version {
-                self.kept().begin(workspace, *version, now());
+                self.kept().begin(workspace, version.number, now());
             }
         }
-        Ok(Current(Mutex::new(versions)))
+        Ok(Current { versions: Mutex::new(versions), filtered_for: Mutex::default() })
     }
 
     /// Whom an event concerns within a range. Begins anew while the workspace changes under it, until `patience` is
-    /// over. Once `filtering` is, the filters that are left are left to another step, but one at least is evaluated.
+    /// over. Filters that do not fit into their time are left to another step; if there is any time, one at least is asked.
     pub(crate) async fn matching(
         &self,
         current: &Current,
         event: &AcceptedEvent,
         range: Range,
         patience: Patience,
-        filtering: Patience,
+        filtering_time: Duration,
     ) -> Result<Matched, Unplanned> {
         let workspace = &event.key.workspace;
         while let Some(version) = current.version(workspace)? {
-            let mut step = Step { of: self, version, event, range, filtering, read: NewlyRead::default() };
+            let mut step = Step {
+                of: self,
+                version: version.number,
+                event,
+                range,
+                patience,
+                filtering_time,
+                filtered_for: Duration::ZERO,
+                read: NewlyRead::default(),
+            };
             let matched = step.matched().await?;
+            current.add_filtered_for(workspace, step.filtered_for);
             if !step.read.any {
                 return Ok(matched);
             }
             let read = step.read;
-            let version_after = self.source.version(workspace).await?;
+            let mut version_after = self.source.version(workspace).await?;
             if version_after == Some(version) {
-                self.kept().keep(workspace, version, read, now());
+                self.kept().keep(workspace, version.number, read, now());
                 return Ok(matched);
+            }
+            if version_after.as_ref().is_some_and(is_young) {
+                tokio::time::sleep(SETTLING_TIME).await;
+                version_after = self.source.version(workspace).await?;
             }
             current.moved(workspace, version_after);
             if let Some(version) = version_after {
-                self.kept().begin(workspace, version, now());
+                self.kept().begin(workspace, version.number, now());
             }
             if patience.is_over() {
                 return Err(Unplanned::Moved);
@@ -105,21 +137,36 @@ impl<S: Source> Subscriptions<S> {
 }
 
 impl Current {
-    fn version(&self, workspace: &WorkspaceId) -> Result<Option<u64>, AwsError> {
-        match self.0.lock().unwrap_or_else(PoisonError::into_inner).get(workspace) {
+    /// The time that the run has spent on a workspace's filters.
+    pub(crate) fn filtered_for(&self, workspace: &WorkspaceId) -> Duration {
+        let filtered_for = self.filtered_for.lock().unwrap_or_else(PoisonError::into_inner);
+        filtered_for.get(workspace).copied().unwrap_or_default()
+    }
+
+    fn add_filtered_for(&self, workspace: &WorkspaceId, time: Duration) {
+        let mut filtered_for = self.filtered_for.lock().unwrap_or_else(PoisonError::into_inner);
+        *filtered_for.entry(workspace.clone()).or_default() += time;
+    }
+
+    fn version(&self, workspace: &WorkspaceId) -> Result<Option<MatchingVersion>, AwsError> {
+        match self.versions.lock().unwrap_or_else(PoisonError::into_inner).get(workspace) {
             None => Ok(None),
             Some(Ok(version)) => Ok(Some(*version)),
             Some(Err(detail)) => Err(AwsError::Item { table: "config", detail: detail.clone() }),
         }
     }
 
-    fn moved(&self, workspace: &WorkspaceId, version: Option<u64>) {
-        let mut versions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn moved(&self, workspace: &WorkspaceId, version: Option<MatchingVersion>) {
+        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
         match version {
             Some(version) => _ = versions.insert(workspace.clone(), Ok(version)),
             None => _ = versions.remove(workspace),
         }
     }
+}
+
+fn is_young(version: &MatchingVersion) -> bool {
+    now().since(version.changed_at) < YOUNG
 }
 
 impl Matched {
@@ -153,6 +200,8 @@ mod tests {
     #[derive(Default)]
     struct World {
         version: Option<u64>,
+        /// Long ago if absent.
+        changed_at: Option<UnixMillis>,
         rows: HashMap<String, Vec<MatchRow>>,
         filters: HashMap<SubscriptionId, FilterSource>,
         reads: usize,
@@ -180,6 +229,11 @@ mod tests {
             self.change();
         }
 
+        fn matching_version(&self) -> Option<MatchingVersion> {
+            let changed_at = self.changed_at.unwrap_or(UnixMillis(0));
+            self.version.map(|number| MatchingVersion { number, changed_at })
+        }
+
         fn change(&mut self) {
             self.version = self.version.map(|version| version + 1);
         }
@@ -195,14 +249,14 @@ mod tests {
 
     impl Source for Mutex<World> {
         async fn versions(&self, workspaces: &HashSet<WorkspaceId>) -> Result<Versions, AwsError> {
-            let version = self.lock().unwrap().version;
+            let version = self.lock().unwrap().matching_version();
             Ok(workspaces.iter().filter_map(|id| Some((id.clone(), Ok(version?)))).collect())
         }
 
-        async fn version(&self, _: &WorkspaceId) -> Result<Option<u64>, AwsError> {
+        async fn version(&self, _: &WorkspaceId) -> Result<Option<MatchingVersion>, AwsError> {
             let mut world = self.lock().unwrap();
             world.at_read();
-            Ok(world.version)
+            Ok(world.matching_version())
         }
 
         async fn rows(&self, _: &WorkspaceId, pattern: &str, _: Range) -> Result<Vec<MatchRow>, AwsError> {
@@ -246,7 +300,7 @@ mod tests {
         }
 
         async fn matching(&self, event: &AcceptedEvent, range: Range) -> Matched {
-            self.subscriptions.matching(&self.current, event, range, FOR_EVER, FOR_EVER).await.unwrap()
+            self.subscriptions.matching(&self.current, event, range, FOR_EVER, Duration::MAX).await.unwrap()
         }
 
         fn world(&self) -> MutexGuard<'_, World> {
@@ -304,7 +358,7 @@ mod tests {
         world.put("a:b", 1, None);
         world.always = Some(World::change);
         let Run { subscriptions, current } = Run::begin(world).await;
-        let matched = subscriptions.matching(&current, &event("a:b", "7"), ALL, OVER, FOR_EVER).await;
+        let matched = subscriptions.matching(&current, &event("a:b", "7"), ALL, OVER, Duration::MAX).await;
         assert!(matches!(matched, Err(Unplanned::Moved)));
     }
 
@@ -376,7 +430,7 @@ mod tests {
         let (mut parts, mut found, mut steps) = (vec![ALL], Vec::new(), 0);
         while let Some(part) = parts.pop() {
             let event = event("a:b", "7");
-            let matched = run.subscriptions.matching(&run.current, &event, part, FOR_EVER, OVER);
+            let matched = run.subscriptions.matching(&run.current, &event, part, OVER, Duration::MAX);
             let matched = matched.await.unwrap();
             found.extend(matched.subscriptions);
             parts.extend(matched.parts);
@@ -384,5 +438,43 @@ mod tests {
         }
         assert_eq!(found, (0..10).map(subscription).collect::<Vec<_>>());
         assert_eq!(steps, 5, "each evaluates one filter");
+    }
+
+    #[tokio::test]
+    async fn a_workspace_that_has_had_its_time_is_left_to_other_steps_as_a_whole() {
+        let mut world = World::default();
+        world.put("a:b", 1, None);
+        world.put("a:b", 2, Some(json!({"data": [7]})));
+        world.put("c:d", 3, None);
+        let run = Run::begin(world).await;
+        let matching = async |event: &AcceptedEvent| {
+            run.subscriptions.matching(&run.current, event, ALL, FOR_EVER, Duration::ZERO).await.unwrap()
+        };
+        let matched = matching(&event("a:b", "7")).await;
+        assert_eq!((matched.subscriptions, matched.parts), (vec![], vec![ALL]));
+        assert_eq!(run.world().reads, 4, "three patterns and the version, no filter");
+        assert_eq!(matching(&event("c:d", "7")).await.subscriptions, [subscription(3)], "no filter is asked");
+    }
+
+    #[tokio::test]
+    async fn the_time_of_filters_adds_up_by_workspace() {
+        let run = Run::begin(World::default()).await;
+        let [acme, other]: [WorkspaceId; 2] = ["acme", "other"].map(|id| id.parse().unwrap());
+        run.current.add_filtered_for(&acme, Duration::from_millis(30));
+        run.current.add_filtered_for(&acme, Duration::from_millis(12));
+        assert_eq!(run.current.filtered_for(&acme), Duration::from_millis(42));
+        assert_eq!(run.current.filtered_for(&other), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn a_young_version_is_given_time() {
+        let mut world = World::default();
+        world.put("a:b", 1, None);
+        world.changed_at = Some(now());
+        let began = now();
+        let run = Run::begin(world).await;
+        assert_eq!(run.matching(&event("a:b", "7"), ALL).await.subscriptions.len(), 1);
+        assert!(now().since(began) >= SETTLING_TIME);
+        assert!(!is_young(&MatchingVersion { number: 1, changed_at: now().minus(YOUNG) }));
     }
 }

@@ -30,9 +30,12 @@ const SENDING_TIME: Duration = Duration::from_secs(10);
 /// What is kept of it to answer.
 const ANSWERING_TIME: Duration = Duration::from_millis(300);
 
-/// How long an event of the stream may spend on filters. Those behind it in its shard wait meanwhile; what is left goes the
-/// way of events with many matches, where nothing waits for it.
-const FILTERING_TIME: Duration = Duration::from_secs(2);
+/// How long an event of the stream may spend on filters. Those behind it in its shard, of whatever workspace, wait
+/// meanwhile; what is left goes the way of events with many matches, where nothing waits for it.
+const FILTERING_TIME: Duration = Duration::from_millis(200);
+
+/// How long all events of a workspace together may do so in a run. Once that is over, no more filters of it are asked.
+const WORKSPACE_FILTERING_TIME: Duration = Duration::from_secs(1);
 
 /// How many messages are planned before they are sent.
 const PLANNED_MAX: usize = EXPANSION_SIZE;
@@ -155,11 +158,12 @@ impl Fanout {
     ) -> Result<Vec<(To, Message)>, Unplanned> {
         match &record.step {
             Step::Match(event) => {
-                let filtering = patience.for_at_most(FILTERING_TIME);
-                self.spread(current, event, Range::default(), patience, filtering).await
+                let left =
+                    WORKSPACE_FILTERING_TIME.saturating_sub(current.filtered_for(&event.key.workspace));
+                self.spread(current, event, Range::default(), patience, FILTERING_TIME.min(left)).await
             }
             Step::Expand(task) => match self.event(task).await? {
-                Some(event) => self.spread(current, &event, task.range, patience, patience).await,
+                Some(event) => self.spread(current, &event, task.range, patience, Duration::MAX).await,
                 None => Ok(Vec::new()),
             },
             Step::Poisoned { reason } => poisoned(record, reason),
@@ -173,9 +177,9 @@ impl Fanout {
         event: &AcceptedEvent,
         range: Range,
         patience: Patience,
-        filtering: Patience,
+        filtering_time: Duration,
     ) -> Result<Vec<(To, Message)>, Unplanned> {
-        let matched = self.subscriptions.matching(current, event, range, patience, filtering).await?;
+        let matched = self.subscriptions.matching(current, event, range, patience, filtering_time).await?;
         tracing::info!(
             event = %event.key,
             r#type = %event.event_type,

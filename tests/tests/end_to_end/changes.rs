@@ -1,10 +1,11 @@
 //! Subscriptions that change while events flow.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use anyhow::Result;
 use carillon_local::event;
-use carillon_tests::{Scene, WORKSPACE};
+use carillon_tests::{PATIENCE, Scene, WORKSPACE};
 use serde_json::json;
 
 /// How many patterns are swapped for as many others: the most that a subscription has.
@@ -36,19 +37,26 @@ async fn forty_patterns_swapped_for_forty_others_while_events_flow() -> Result<(
         }
         anyhow::Ok(())
     };
+    // One after the other, until all is received.
     let swapping = async {
-        for swap in 0..BATCHES {
-            let types = if swap % 2 == 0 { &prefixes } else { &exact };
+        let (began, mut swapped_at) = (Instant::now(), Vec::new());
+        while scene.receiver.received("/inbox").len() < BATCHES * BATCH && began.elapsed() < PATIENCE {
+            let types = if swapped_at.len() % 2 == 0 { &prefixes } else { &exact };
             scene.carillon.patch(&path, &json!({ "types": types })).await?.expect_status(200)?;
+            swapped_at.push(Instant::now());
         }
-        anyhow::Ok(())
+        anyhow::Ok(swapped_at)
     };
-    tokio::try_join!(publishing, swapping)?;
+    let ((), swapped_at) = tokio::try_join!(publishing, swapping)?;
 
     scene.all_deliveries(BATCHES * BATCH, "delivered").await?;
     scene.quiet().await?;
+    let requests = scene.receiver.received("/inbox");
+    let flowing = requests[0].at..=requests[requests.len() - 1].at;
+    let swaps = swapped_at.iter().filter(|at| flowing.contains(at)).count();
+    assert!(swaps > 1, "{swaps} of {} swaps while events were fanned out", swapped_at.len());
     let mut received = BTreeMap::<String, usize>::new();
-    for request in scene.receiver.received("/inbox") {
+    for request in requests {
         *received.entry(request.json()["id"].to_string()).or_default() += 1;
     }
     assert_eq!(received.len(), BATCHES * BATCH, "no event was missed");

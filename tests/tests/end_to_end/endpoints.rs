@@ -1,6 +1,7 @@
 //! URLs that must lead nowhere: refused when they are written, and not reached when they stand there all the same.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use carillon_local::{event, root};
@@ -15,20 +16,10 @@ const OPEN_HERE: [&str; 2] = ["loopback", "plain HTTP"];
 #[tokio::test]
 async fn no_bad_url_is_taken_for_an_endpoint_or_a_token_service() -> Result<()> {
     let scene = Scene::set("bad-urls", &[]).await?;
-    let rows: Vec<Value> =
-        serde_json::from_slice(&fs::read(root().join("crates/sender/tests/bad_endpoints.json"))?)?;
-    let text = |row: &Value, name: &str| row[name].as_str().unwrap_or_default().to_owned();
-    let bad: Vec<_> = rows
-        .iter()
-        .map(|row| (text(row, "url"), text(row, "why")))
-        .filter(|(_, why)| !OPEN_HERE.iter().any(|open| why.starts_with(open)))
-        .collect();
+    let bad = bad_urls()?;
     assert!(bad.len() > 60, "{} rows", bad.len());
     for (url, why) in bad {
-        let endpoint = json!({ "endpoint": url, "subscriber": "tpp-1", "types": ["*"] });
-        let refused = scene.carillon.post(SUBSCRIPTIONS, "application/json", &endpoint).await?;
-        assert_eq!(refused.status, 400, "{url}, {why}: {}", refused.json());
-        assert_eq!(problem(&refused, 400)["errors"][0]["pointer"], "/endpoint", "{url}, {why}");
+        refused_as_endpoint(&scene, &url, &why).await?;
         let authorization =
             json!({ "type": "oauth2", "tokenUrl": url, "clientId": "c", "clientSecret": "s" });
         let token_service = json!({
@@ -80,6 +71,47 @@ async fn what_stands_in_the_table_is_not_reached_either() -> Result<()> {
         assert!(scene.receiver.received(path).is_empty(), "{path}");
     }
     scene.break_off().await
+}
+
+/// Nor are their owners asked for consent.
+#[tokio::test]
+async fn no_bad_url_is_asked_for_consent() -> Result<()> {
+    let scene = Scene::set("asked-urls", &[]).await?;
+    for verification in ["handshake", "challenge"] {
+        let settings = json!({ "settings": { "verification": verification } });
+        scene.carillon.patch(&format!("/v1/workspaces/{WORKSPACE}"), &settings).await?.expect_status(200)?;
+        for (url, why) in bad_urls()?.into_iter().step_by(8) {
+            refused_as_endpoint(&scene, &url, &why).await?;
+        }
+        let path = format!("/{verification}");
+        let pending = scene.subscribe(&path, &["consent:*"]).await?.id;
+        assert_eq!(scene.receiver.received(&path).len(), 1, "the first question");
+        overwrite(&scene, &pending, "SET endpoint = :url", "http://169.254.169.254/").await?;
+        let verify = format!("{SUBSCRIPTIONS}/{pending}/verify");
+        let began = Instant::now();
+        let shown = scene.carillon.post(&verify, "application/json", &json!({})).await?.expect_status(200)?;
+        assert_eq!(shown.json()["status"], "pending", "{verification}: {}", shown.json());
+        assert!(began.elapsed() < Duration::from_secs(2), "{verification}: no connection was tried");
+        assert_eq!(scene.receiver.received(&path).len(), 1, "{verification}");
+    }
+    scene.end().await
+}
+
+/// What is no endpoint even here, and why.
+fn bad_urls() -> Result<Vec<(String, String)>> {
+    let rows: Vec<Value> =
+        serde_json::from_slice(&fs::read(root().join("crates/sender/tests/bad_endpoints.json"))?)?;
+    let text = |row: &Value, name: &str| row[name].as_str().unwrap_or_default().to_owned();
+    let rows = rows.iter().map(|row| (text(row, "url"), text(row, "why")));
+    Ok(rows.filter(|(_, why)| !OPEN_HERE.iter().any(|open| why.starts_with(open))).collect())
+}
+
+async fn refused_as_endpoint(scene: &Scene, url: &str, why: &str) -> Result<()> {
+    let endpoint = json!({ "endpoint": url, "subscriber": "tpp-1", "types": ["*"] });
+    let refused = scene.carillon.post(SUBSCRIPTIONS, "application/json", &endpoint).await?;
+    assert_eq!(refused.status, 400, "{url}, {why}: {}", refused.json());
+    assert_eq!(problem(&refused, 400)["errors"][0]["pointer"], "/endpoint", "{url}, {why}");
+    Ok(())
 }
 
 async fn overwrite(scene: &Scene, subscription: &str, expression: &str, url: &str) -> Result<()> {

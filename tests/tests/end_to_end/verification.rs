@@ -37,7 +37,7 @@ async fn a_handshake_by_the_response() -> Result<()> {
     assert_eq!(asked.method, "OPTIONS");
     assert_eq!(asked.header("webhook-request-rate"), "600");
     assert!(!asked.header("webhook-request-origin").is_empty());
-    assert!(asked.header("webhook-request-callback").contains("/v1/confirmations/"));
+    assert!(asked.header("webhook-request-callback").contains("/v1/confirmations?token="));
     let shown = status_of(&scene, &subscription.id).await?;
     assert_eq!(
         (&shown["status"], &shown["verification"]["grantedRatePerMinute"]),
@@ -45,7 +45,8 @@ async fn a_handshake_by_the_response() -> Result<()> {
         "consent is in the headers, whatever the status"
     );
     scene.publish(&event("e-1", "consent:created", &json!({}))).await?;
-    scene.received_behind("/inbox", 1, 1).await?;
+    let delivered = scene.received_behind("/inbox", 1, 1).await?.swap_remove(0);
+    assert_eq!(delivered.header("webhook-request-origin"), asked.header("webhook-request-origin"));
     scene.end().await
 }
 
@@ -110,9 +111,14 @@ async fn a_challenge_is_met_by_visiting_its_url() -> Result<()> {
         Ok((!scene.receiver.received("/moved").is_empty()).then_some(()))
     })
     .await?;
+    // What another one has received is fanned out.
+    scene.subscribe("/other", &["consent:*"]).await?;
+    let asked = scene.receiver.received("/other").swap_remove(0).json();
+    assert_eq!(visit(asked["confirmationUrl"].as_str().context("no URL")?, "GET").await?, 200);
     scene.publish(&event("e-2", "consent:created", &json!({}))).await?;
+    assert_eq!(scene.received_behind("/other", 1, 1).await?[0].json()["id"], "e-2");
     scene.quiet().await?;
     assert_eq!((scene.receiver.received("/inbox").len(), scene.receiver.received("/moved").len()), (3, 1));
-    assert_eq!(problem(&scene.carillon.get("/v1/confirmations/acme.x.y").await?, 404)["status"], 404);
+    problem(&scene.carillon.get("/v1/confirmations?token=acme.x.y").await?, 404);
     scene.end().await
 }

@@ -42,7 +42,7 @@ pub use subscriptions::{
     Asked, FIRST_SECRET, StoredSecret, StoredSubscription, Verification, Wanted, read_subscription,
 };
 pub use types::{StoredType, TYPES_MAX};
-pub use workspaces::{StoredWorkspace, read_matching_version, read_workspace};
+pub use workspaces::{MatchingVersion, StoredWorkspace, read_matching_version, read_workspace};
 
 const TABLE: &str = "config";
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{ConfigTable, Keys, Once, Page, Written, partition, read};
 use crate::batch_read::{Item, Key};
 use crate::error::AwsError;
+use crate::now;
 use crate::vault::SealedDataKey;
 
 /// The partition of the list of all workspaces.
@@ -24,6 +25,15 @@ pub struct StoredWorkspace {
     pub workspace: Workspace,
     /// What its secrets are sealed with.
     pub data_key: SealedDataKey,
+}
+
+/// The version of what matching reads of a workspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MatchingVersion {
+    /// Moves with every change, and never comes again.
+    pub number: u64,
+    /// When it came into being.
+    pub changed_at: UnixMillis,
 }
 
 impl ConfigTable {
@@ -46,7 +56,10 @@ impl ConfigTable {
 
     /// The version of what matching reads; `None`: there is no such workspace. Read as a transaction, which fails while
     /// another one changes the rows: to plain reads, those may show themselves one by one.
-    pub async fn matching_version(&self, workspace: &WorkspaceId) -> Result<Option<u64>, AwsError> {
+    pub async fn matching_version(
+        &self,
+        workspace: &WorkspaceId,
+    ) -> Result<Option<MatchingVersion>, AwsError> {
         const OPERATION: &str = "dynamodb TransactGetItems";
         let key = Some(self.matching_key(workspace).attributes());
         let get = Get::builder().table_name(&self.table).set_key(key).build();
@@ -80,6 +93,7 @@ impl ConfigTable {
             // Not from 0: a workspace that is made anew under an old id must not repeat the versions of the old one, by
             // which functions still know its rows.
             version: stored.workspace.created_at.0,
+            changed_at: stored.workspace.created_at,
             subscriptions: 0,
         };
         let mut writes = vec![
@@ -174,14 +188,14 @@ impl ConfigTable {
         } else {
             "attribute_exists(pk) AND attribute_not_exists(closed)"
         };
-        let number = |number: i8| AttributeValue::N(number.to_string());
-        let values =
-            Item::from([(":one".to_owned(), number(1)), (":change".to_owned(), number(subscriptions))]);
+        let numbers =
+            [(":one", 1.to_string()), (":change", subscriptions.to_string()), (":now", now().0.to_string())];
+        let values = numbers.map(|(name, number)| (name.to_owned(), AttributeValue::N(number)));
         self.update(
             &self.matching_key(workspace),
-            "ADD version :one, subscriptions :change",
+            "SET changed_at = :now ADD version :one, subscriptions :change",
             condition,
-            values,
+            values.into(),
         )
     }
 
@@ -198,10 +212,10 @@ pub fn read_workspace(item: Item) -> Result<StoredWorkspace, AwsError> {
 }
 
 /// Reads the version of what matching reads.
-pub fn read_matching_version(item: Item) -> Result<u64, AwsError> {
+pub fn read_matching_version(item: Item) -> Result<MatchingVersion, AwsError> {
     let item: MatchingItem = read(item)?;
     item.keys.readable()?;
-    Ok(item.version)
+    Ok(MatchingVersion { number: item.version, changed_at: item.changed_at })
 }
 
 #[derive(Serialize, Deserialize)]
@@ -225,6 +239,7 @@ struct MatchingItem {
     #[serde(flatten)]
     keys: Keys,
     version: u64,
+    changed_at: UnixMillis,
     subscriptions: u64,
 }
 

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use carillon_aws::error::AwsError;
+use carillon_aws::now;
 use carillon_core::event::AcceptedEvent;
 use carillon_core::id::SubscriptionId;
 use carillon_core::matching::{Expansion, MatchRow, Range, expand, matches};
@@ -26,8 +28,12 @@ pub(super) struct Step<'a, S> {
     pub(super) version: u64,
     pub(super) event: &'a AcceptedEvent,
     pub(super) range: Range,
-    /// Until when filters may be evaluated.
-    pub(super) filtering: Patience,
+    /// Until when filters may be asked.
+    pub(super) patience: Patience,
+    /// How much time they may take besides, what is read for them not counted. If none, none is asked.
+    pub(super) filtering_time: Duration,
+    /// How much they took.
+    pub(super) filtered_for: Duration,
     /// What was read, or is to be kept.
     pub(super) read: NewlyRead,
 }
@@ -75,6 +81,10 @@ impl<S: Source> Step<'_, S> {
     /// Asks the filters of the candidates that have one, in the order of their ids.
     async fn filtered(&mut self, candidates: BTreeMap<SubscriptionId, bool>) -> Result<Matched, AwsError> {
         let mut matched = Matched::default();
+        if self.filtering_time.is_zero() {
+            matched.parts.push(self.range);
+            return Ok(matched);
+        }
         // Its numbers and its depth were not looked at when it was accepted, so it need not have a value.
         let event: Result<Value, _> = serde_json::from_str(&self.event.json);
         let event = event.map_err(|error| format!("the event's JSON has no value: {error}"));
@@ -86,15 +96,17 @@ impl<S: Source> Step<'_, S> {
             for (subscription, filtered) in candidates.iter().copied() {
                 if !filtered {
                     matched.subscriptions.push(subscription);
-                } else if asked && self.filtering.is_over() {
+                } else if asked && (self.filtered_for >= self.filtering_time || self.patience.is_over()) {
                     matched.parts.push(Range { after: last, up_to: self.range.up_to });
                     return Ok(matched);
                 } else {
                     asked = true;
+                    let began = now();
                     let verdict = event
                         .as_ref()
                         .map_err(Clone::clone)
                         .and_then(|event| self.filter(subscription, &filters).matches(event));
+                    self.filtered_for += now().since(began);
                     matched.add(subscription, verdict);
                 }
                 last = Some(subscription);

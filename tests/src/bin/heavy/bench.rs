@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use carillon_local::{FUNCTIONS, Moment, Proxy, event, profile_dir};
 use carillon_tests::payloads::{queue_record, samples, stream_record};
-use carillon_tests::{PATIENCE, Scene};
+use carillon_tests::{PATIENCE, Scene, WORKSPACE};
 use serde_json::{Map, Value, json};
 
 use crate::runtime_api::start;
@@ -17,6 +17,10 @@ const EVENTS: usize = 200;
 const EVENTS_TO_WARM_UP: usize = 20;
 const STARTS: usize = 11;
 
+/// How many requests of each kind are made, and how many before the first that counts.
+const REQUESTS: usize = 100;
+const REQUESTS_TO_WARM_UP: usize = 10;
+
 /// From the answer to publish to the receiver, one event after the other.
 pub(crate) async fn latency() -> Result<()> {
     let scene = Scene::set("latency", &[]).await?;
@@ -24,13 +28,13 @@ pub(crate) async fn latency() -> Result<()> {
     for number in 0..EVENTS_TO_WARM_UP {
         publish_and_wait(&scene, number).await?;
     }
-    let before = processor_time(&scene);
+    let before = processor_time(&scene, &ON_THE_WAY);
     let mut took = Vec::with_capacity(EVENTS);
     for number in 0..EVENTS {
         took.push(publish_and_wait(&scene, EVENTS_TO_WARM_UP + number).await?);
     }
     scene.all_deliveries(EVENTS_TO_WARM_UP + EVENTS, "delivered").await?;
-    let own = processor_time(&scene).saturating_sub(before) / u32::try_from(EVENTS)?;
+    let own = processor_time(&scene, &ON_THE_WAY).saturating_sub(before) / u32::try_from(EVENTS)?;
 
     took.sort();
     let (median, late) = (percentile(&took, 50), percentile(&took, 95));
@@ -46,6 +50,65 @@ pub(crate) async fn latency() -> Result<()> {
     );
     println!("AWS adds the polling of its own stream and queue mappings, which the local AWS does not have.");
     scene.end().await
+}
+
+/// Creating, reading, listing and changing subscriptions, one request after the other.
+pub(crate) async fn api() -> Result<()> {
+    let scene = Scene::set("api-latency", &[]).await?;
+    let subscriptions = format!("/v1/workspaces/{WORKSPACE}/subscriptions");
+    for number in 0..REQUESTS_TO_WARM_UP {
+        scene.subscribe(&format!("/warm-{number}"), &["consent:*"]).await?;
+    }
+    println!("Requests of the API, {REQUESTS} of each kind, one after the other on the local AWS:");
+    let mut paths = Vec::with_capacity(REQUESTS);
+    measured(&scene, "create", async |number| {
+        let subscription = scene.subscribe(&format!("/{number}"), &["consent:*"]).await?;
+        paths.push(format!("{subscriptions}/{}", subscription.id));
+        Ok(())
+    })
+    .await?;
+    let read = async |number: usize| {
+        scene.carillon.get(&paths[number]).await?.expect_status(200)?;
+        Ok(())
+    };
+    measured(&scene, "read", read).await?;
+    let list = async |_| {
+        scene.carillon.get(&format!("{subscriptions}?limit=20")).await?.expect_status(200)?;
+        Ok(())
+    };
+    measured(&scene, "list 20", list).await?;
+    let patch = async |number: usize| {
+        let patch = json!({ "types": ["consent:created"] });
+        scene.carillon.patch(&paths[number], &patch).await?.expect_status(200)?;
+        Ok(())
+    };
+    measured(&scene, "patch", patch).await?;
+    scene.end().await
+}
+
+async fn measured(
+    scene: &Scene,
+    name: &str,
+    mut request: impl AsyncFnMut(usize) -> Result<()>,
+) -> Result<()> {
+    let before = processor_time(scene, &["api"]);
+    let mut took = Vec::with_capacity(REQUESTS);
+    for number in 0..REQUESTS {
+        let began = std::time::Instant::now();
+        request(number).await?;
+        took.push(began.elapsed());
+    }
+    let own = processor_time(scene, &["api"]).saturating_sub(before) / u32::try_from(REQUESTS)?;
+    took.sort();
+    let (median, late) = (percentile(&took, 50), percentile(&took, 95));
+    println!(
+        "  {name:<8}  p50 {:>5.1} ms, p95 {:>5.1} ms; the function's own: {:.1} ms of processor time, {:.0} %",
+        milliseconds(median),
+        milliseconds(late),
+        milliseconds(own),
+        100.0 * own.as_secs_f64() / median.as_secs_f64(),
+    );
+    Ok(())
 }
 
 /// Each function's binary as it deploys.
@@ -95,9 +158,12 @@ async fn publish_and_wait(scene: &Scene, number: usize) -> Result<Duration> {
     Ok(received[number].at.saturating_duration_since(answered))
 }
 
-/// What the functions between publish and receiver have used of the processor so far.
-fn processor_time(scene: &Scene) -> Duration {
-    let processes = ["fanout", "deliver"].into_iter().flat_map(|function| scene.stack.processes(function));
+/// The functions between publish and receiver.
+const ON_THE_WAY: [&str; 2] = ["fanout", "deliver"];
+
+/// What functions have used of the processor so far.
+fn processor_time(scene: &Scene, functions: &[&str]) -> Duration {
+    let processes = functions.iter().flat_map(|function| scene.stack.processes(function));
     processes.map(time_on_processor).sum()
 }
 

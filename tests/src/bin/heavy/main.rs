@@ -29,6 +29,7 @@ async fn run(arguments: &[&str]) -> Result<()> {
         ["prove", "load"] => prove::load().await,
         ["prove", "many"] => prove::many().await,
         ["bench", "latency"] => bench::latency().await,
+        ["bench", "api"] => bench::api().await,
         ["bench", "size"] => bench::size(),
         ["bench", "coldstart"] => bench::coldstart().await,
         other => bail!("there is no `{}` here", other.join(" ")),
