@@ -84,7 +84,8 @@ fn uri_path(path: &str) -> String {
     let mut written = String::with_capacity(path.len());
     for (place, &byte) in bytes.iter().enumerate() {
         let encoded = || matches!(bytes.get(place + 1..place + 3), Some([a, b]) if a.is_ascii_hexdigit() && b.is_ascii_hexdigit());
-        if byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&byte) || byte == b'%' && encoded() {
+        if byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&byte) || byte == b'%' && encoded()
+        {
             written.push(char::from(byte));
         } else {
             _ = write!(written, "%{byte:02X}");

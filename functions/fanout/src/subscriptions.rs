@@ -6,9 +6,10 @@
 //! read counts only if the workspace is at the same version after the reads as before them: then it was at that version
 //! all the time, as was all that is kept under it. Otherwise matching begins again, with the new version.
 //!
-//! DynamoDB makes the items of a transaction visible one by one, within milliseconds. So a version that came into being a
-//! moment ago is given time for the rest, once, before anything is read; and what is read under it soon after does not
-//! outlive its run, see [`crate::cache`].
+//! DynamoDB makes the items of a transaction visible one by one, within milliseconds. So a run that begins with a version
+//! that came into being a moment ago gives it time for the rest before anything is read; and what is read under it soon
+//! after does not outlive its run, see [`crate::cache`]. Versions that come during a run are not waited for: who changes
+//! subscriptions all the time would hold up the events of others.
 //!
 //! Where all is kept nothing is read, since the version that the run has begun with was read after its events had been
 //! accepted.
@@ -111,14 +112,10 @@ impl<S: Source> Subscriptions<S> {
                 return Ok(matched);
             }
             let read = step.read;
-            let mut version_after = self.source.version(workspace).await?;
+            let version_after = self.source.version(workspace).await?;
             if version_after == Some(version) {
                 self.kept().keep(workspace, version.number, read, now());
                 return Ok(matched);
-            }
-            if version_after.as_ref().is_some_and(is_young) {
-                tokio::time::sleep(SETTLING_TIME).await;
-                version_after = self.source.version(workspace).await?;
             }
             current.moved(workspace, version_after);
             if let Some(version) = version_after {

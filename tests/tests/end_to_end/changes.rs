@@ -53,7 +53,7 @@ async fn forty_patterns_swapped_for_forty_others_while_events_flow() -> Result<(
     scene.quiet().await?;
     let requests = scene.receiver.received("/inbox");
     let flowing = requests[0].at..=requests[requests.len() - 1].at;
-    let swaps = swapped_at.iter().filter(|at| flowing.contains(at)).count();
+    let swaps = swapped_at.iter().filter(|at| flowing.contains(*at)).count();
     assert!(swaps > 1, "{swaps} of {} swaps while events were fanned out", swapped_at.len());
     let mut received = BTreeMap::<String, usize>::new();
     for request in requests {

@@ -91,7 +91,7 @@ async fn no_bad_url_is_asked_for_consent() -> Result<()> {
         let began = Instant::now();
         let shown = scene.carillon.post(&verify, "application/json", &json!({})).await?.expect_status(200)?;
         assert_eq!(shown.json()["status"], "pending", "{verification}: {}", shown.json());
-        assert!(began.elapsed() < Duration::from_secs(2), "{verification}: no connection was tried");
+        assert!(began.elapsed() < Duration::from_secs(5), "{verification}: no connection was tried");
         assert_eq!(scene.receiver.received(&path).len(), 1, "{verification}");
     }
     scene.end().await

@@ -14,6 +14,7 @@ mod pipeline;
 mod repetitions;
 mod samples;
 mod subscriptions;
+mod tls;
 mod troubles;
 mod verification;
 mod workspaces;

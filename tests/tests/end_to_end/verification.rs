@@ -122,3 +122,39 @@ async fn a_challenge_is_met_by_visiting_its_url() -> Result<()> {
     problem(&scene.carillon.get("/v1/confirmations?token=acme.x.y").await?, 404);
     scene.end().await
 }
+
+#[tokio::test]
+async fn what_is_due_while_a_new_endpoint_is_not_confirmed_waits_for_it() -> Result<()> {
+    let scene = Scene::set("put-off", &[("RetryScale", "0.001")]).await?;
+    let settings = json!({ "settings": { "verification": "handshake" } });
+    scene.carillon.patch(&format!("/v1/workspaces/{WORKSPACE}"), &settings).await?.expect_status(200)?;
+    let allows = Answer::status(200).header("webhook-allowed-origin", "*");
+    scene.receiver.answer("/inbox", [allows, Answer::status(500)]);
+    scene.receiver.answer("/moved", [Answer::status(200), Answer::status(204)]);
+    let subscription = scene.subscribe_with("/inbox", &json!({ "types": ["consent:*"] })).await?;
+    scene.receiver.trust("/moved", &subscription.secret);
+    let asked = scene.receiver.received("/inbox").swap_remove(0);
+    scene.publish(&event("e-1", "consent:created", &json!({}))).await?;
+    let first = scene.received_behind("/inbox", 1, 1).await?.swap_remove(0);
+    assert_eq!(first.header("webhook-request-origin"), asked.header("webhook-request-origin"));
+
+    let path = format!("/v1/workspaces/{WORKSPACE}/subscriptions/{}", subscription.id);
+    let moved = json!({ "endpoint": scene.receiver.url("/moved") });
+    assert_eq!(scene.carillon.patch(&path, &moved).await?.expect_status(200)?.json()["status"], "pending");
+    let _clock = scene.ring_clock();
+    let row = eventually("the retry to be put off", || async {
+        let row = scene.deliveries().await?.into_iter().next();
+        Ok(row.filter(|row| row["lease_until"]["N"].is_string() && row["lease_until"] == row["next_at"]))
+    })
+    .await?;
+    assert_eq!(row["status"]["S"], "retrying");
+    assert_eq!(scene.receiver.received("/moved").len(), 1, "the question alone");
+    let callback = scene.receiver.received("/moved")[0].header("webhook-request-callback").to_owned();
+    assert_eq!(visit(&callback, "POST").await?, 200);
+    let row = scene.all_deliveries(1, "delivered").await?.swap_remove(0);
+    assert_eq!(scene.received_behind("/moved", 1, 1).await?.len(), 1);
+    // As many as went to the old endpoint, less its question, and the one to the new one.
+    let posted = scene.receiver.received("/inbox").len();
+    assert_eq!(row["attempts"]["L"].as_array().map(Vec::len), Some(posted), "what is put off is no attempt");
+    scene.end().await
+}

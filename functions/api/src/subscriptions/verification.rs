@@ -13,7 +13,7 @@ use carillon_aws::config::{Asked, StoredSubscription, Verification, Written};
 use carillon_aws::error::AwsError;
 use carillon_aws::now;
 use carillon_aws::vault::random_bytes;
-use carillon_core::endpoint::Endpoint;
+use carillon_core::endpoint::{Endpoint, request_origin};
 use carillon_core::id::{SubscriptionId, WorkspaceId};
 use carillon_core::subscription::{Details, Rate, Status, Subscription};
 use carillon_core::time::UnixMillis;
@@ -26,7 +26,6 @@ use http::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use url::Url;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -300,8 +299,7 @@ fn consents(desk: &Desk, answer: &Answer) -> bool {
 
 /// The host that requests come in the name of.
 fn origin(desk: &Desk) -> String {
-    let url = Url::parse(&desk.public_url).ok();
-    url.and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
+    request_origin(&desk.public_url).unwrap_or_default()
 }
 
 /// What `WebHook-Allowed-Rate` says (section 4.2.2).
