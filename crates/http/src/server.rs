@@ -6,11 +6,11 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::{Next, from_fn};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use lambda_http::Context;
 use lambda_http::request::RequestContext;
+use lambda_http::{Context, RequestExt as _};
 use tracing::field::Empty;
 use tracing::{Instrument as _, error_span, info};
 
@@ -53,7 +53,8 @@ async fn finish(request: Request, next: Next) -> Response {
 async fn answer(request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
-    let mut response = next.run(request).await;
+    let mut response =
+        if is_cut_short(&request) { Problem::NotFound.into_response() } else { next.run(request).await };
     let problem = match response.extensions_mut().remove::<Problem>() {
         Some(problem) => Some(problem),
         None => rejection(&mut response).await,
@@ -63,6 +64,12 @@ async fn answer(request: Request, next: Next) -> Response {
     }
     info!(%method, path, status = response.status().as_u16(), "request");
     response
+}
+
+/// Whether the path that was asked for went on behind what is its end here: the HTTP API decodes paths, an encoded `?` or
+/// `#` in them as well, which then is taken for the end. Nothing has such a name.
+fn is_cut_short(request: &Request) -> bool {
+    request.raw_http_path().contains(['?', '#'])
 }
 
 /// Makes the answer tell the problem. Its other headers stay: `Allow`, for one, is axum's.
@@ -165,6 +172,19 @@ mod tests {
             assert_eq!(body["type"], format!("/problems/{name}"), "{path}");
             assert_eq!(body["errors"][0]["pointer"], pointer, "{path}");
             assert_eq!(body["instance"], path.split('?').next().unwrap(), "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_path_that_is_cut_short_leads_nowhere() {
+        for (path, raw, status) in [
+            ("/items?limit=1", "/items", 200),
+            ("/items?limit=1", "/items?limit=1", 404),
+            ("/bodies", "/bodies#", 404),
+        ] {
+            let request = Request::builder().uri(path).body(Body::empty()).unwrap().with_raw_http_path(raw);
+            let response = router().oneshot(request).await.unwrap();
+            assert_eq!(response.status().as_u16(), status, "{raw}");
         }
     }
 

@@ -6,11 +6,12 @@ use carillon_core::time::UnixMillis;
 use serde_json::Value;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::path::{Parameter, ParameterIn};
-use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 
 /// Describes a parameter of an operation at this path, if it is one of those that have a form: a name in the path itself,
 /// or where a page of the list begins that is there.
 pub(crate) fn describe(path: &str, parameter: &mut Parameter) {
+    never_null(parameter);
     let name = match (&parameter.parameter_in, parameter.name.as_str()) {
         (ParameterIn::Path, name) => name,
         (ParameterIn::Query, "cursor") => listed(path),
@@ -24,6 +25,18 @@ pub(crate) fn describe(path: &str, parameter: &mut Parameter) {
         .pattern(Some(pattern))
         .examples([Value::from(example)]);
     parameter.schema = Some(RefOr::T(Schema::Object(schema.build())));
+}
+
+/// An optional parameter can be absent, but there is no way to write null.
+fn never_null(parameter: &mut Parameter) {
+    if let Some(RefOr::T(Schema::Object(schema))) = &mut parameter.schema
+        && let SchemaType::Array(types) = &mut schema.schema_type
+    {
+        types.retain(|one| *one != Type::Null);
+        if let [only] = &types[..] {
+            schema.schema_type = SchemaType::Type(only.clone());
+        }
+    }
 }
 
 /// By what the items of a list are named.

@@ -45,9 +45,18 @@ const HEADER_PREFIX: &str = "ce-";
             example = "https://consents.aurora-bank.example/open-finance",
         ),
         ("ce-type" = Option<String>, Header, description = "Binary mode: the event's `type`", example = "consent:consumed"),
-        ("ce-subject" = Option<String>, Header, description = "Binary mode: the event's `subject`"),
-        ("ce-time" = Option<String>, Header, description = "Binary mode: the event's `time`"),
-        ("ce-dataschema" = Option<String>, Header, description = "Binary mode: the event's `dataschema`"),
+        (
+            "ce-subject" = Option<String>, Header, description = "Binary mode: the event's `subject`",
+            example = "urn:aurora:consent:7b1f0c92",
+        ),
+        (
+            "ce-time" = Option<String>, Header, description = "Binary mode: the event's `time`",
+            example = "2026-11-20T13:06:51.004Z",
+        ),
+        (
+            "ce-dataschema" = Option<String>, Header, description = "Binary mode: the event's `dataschema`",
+            example = "https://consents.aurora-bank.example/schemas/consumed.json",
+        ),
         (
             "ce-audience" = Option<String>, Header, example = "lumen-budget",
             description = "Binary mode: the subscribers that the event is for. Further extension attributes likewise",

@@ -12,7 +12,7 @@ use serde_json::json;
 const PATTERNS: usize = 40;
 
 /// How many batches are published, and how many events each has.
-const BATCHES: usize = 12;
+const BATCHES: usize = 5;
 const BATCH: usize = 40;
 
 /// Every event is matched by one pattern of the old set and by one of the new: whichever holds when it is fanned out, it

@@ -13,7 +13,7 @@ use carillon_core::subscription::{FilterSource, read_types};
 use carillon_core::workspace::Workspace;
 use carillon_filter::{Filter, Verdict};
 use carillon_http::access::Caller;
-use carillon_http::body::JsonBody;
+use carillon_http::body::{JsonBody, whole};
 use carillon_http::problem::{FieldErrorSchema, Problem};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -25,7 +25,7 @@ use crate::desk::Desk;
 use crate::problems::Common;
 
 use super::find;
-use super::input::{FilterInput, under};
+use super::input::{FilterInput, TypePatternShown, under};
 
 /// The most events of a request.
 const EVENTS_MAX: usize = 20;
@@ -46,7 +46,7 @@ struct Trial {
     #[schema(max_items = 20, value_type = Vec<Object>, example = json!([{"specversion": "1.0", "id": "1", "source": "/bank", "type": "consent:approved", "data": {}}]))]
     events: Vec<Value>,
     /// How many events that were published, of the workspace's latest 200 of the last 24 hours.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole")]
     #[schema(minimum = 0, maximum = 20, default = 0)]
     recent: usize,
 }
@@ -56,7 +56,7 @@ struct Trial {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct WorkspaceTrial {
     /// The event types, as a subscription has them.
-    #[schema(min_items = 1, max_items = 40, example = json!(["consent:*"]))]
+    #[schema(value_type = Vec<TypePatternShown>, min_items = 1, max_items = 40, example = json!(["consent:*"]))]
     types: Vec<String>,
     /// The filter, as a subscription has it.
     #[serde(default)]
@@ -71,7 +71,7 @@ struct WorkspaceTrial {
     #[schema(max_items = 20, value_type = Vec<Object>)]
     events: Vec<Value>,
     /// How many events that were published, of the workspace's latest 200 of the last 24 hours.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole")]
     #[schema(minimum = 0, maximum = 20, default = 0)]
     recent: usize,
 }

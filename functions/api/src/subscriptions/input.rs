@@ -1,11 +1,13 @@
 //! Subscriptions as their owners write them: read field by field, all wrong ones told at once.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use carillon_core::endpoint::{Endpoint, EndpointRules};
 use carillon_core::id::SubscriberId;
 use carillon_core::invalid::{FieldError, Findings, Invalid};
+use carillon_core::pattern::TYPE_BYTES_MAX;
 use carillon_core::pattern::TypePattern;
 use carillon_core::retry::RetryPolicy;
 use carillon_core::subscription::{
@@ -13,6 +15,7 @@ use carillon_core::subscription::{
     FilterSource, Format, HeaderName, Rate, RequestFormat, Title, read_types,
 };
 use carillon_filter::Filter;
+use carillon_http::body::{object, optional_object, whole};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::openapi::RefOr;
@@ -39,7 +42,12 @@ pub(crate) struct SubscriptionInput {
     pub(super) endpoint: String,
     /// Its name for people, unlike those of its subscriber's other subscriptions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 2, max_length = 200, example = "Consents, production")]
+    #[schema(
+        min_length = 2,
+        max_length = 200,
+        pattern = r"^[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f]$",
+        example = "Consents, production"
+    )]
     pub(super) title: Option<String>,
     /// Whose it is: a third party's application, as the platform names it. It cannot be changed later. A client that is
     /// bound to a subscriber need not give it.
@@ -47,7 +55,7 @@ pub(crate) struct SubscriptionInput {
     #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._:~-]+$", example = "tpp-1")]
     pub(super) subscriber: Option<String>,
     /// The event types: exact ones, prefixes that end a segment (`consent:*`), or `*`.
-    #[schema(min_items = 1, max_items = 40, example = json!(["consent:*"]))]
+    #[schema(value_type = Vec<TypePatternShown>, min_items = 1, max_items = 40, example = json!(["consent:*"]))]
     pub(super) types: Vec<String>,
     /// Which events of these types; all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,21 +66,22 @@ pub(crate) struct SubscriptionInput {
     #[schema(value_type = FormatInput, default = "cloudEvents")]
     pub(super) format: Format,
     /// How deliveries prove to the receiver who sends them, besides their signature.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
+    #[schema(default = json!({"type": "none"}))]
     pub(super) authorization: AuthorizationInput,
     /// Headers that are sent with each delivery: not for secrets, since they are shown.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(example = json!({"x-tenant": "eu-1"}))]
     pub(super) headers: BTreeMap<String, String>,
     /// When to try again; 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h after the attempt before if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "optional_object", skip_serializing_if = "Option::is_none")]
     pub(super) retry_policy: Option<RetryPolicyInput>,
     /// How long an attempt may take.
-    #[serde(default = "default_timeout")]
+    #[serde(default = "default_timeout", deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 30, default = 15)]
     pub(super) timeout_seconds: u64,
     /// How many attempts are made in a minute; the workspace's default if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 100_000)]
     pub(super) rate_per_minute: Option<u32>,
     /// Whether deliveries are made. Those of a disabled subscription are kept as failed.
@@ -92,6 +101,28 @@ pub(crate) enum FilterInput {
     /// A JSON Schema (draft-07, without remote references) over the event.
     #[schema(value_type = JsonSchema)]
     Schema(JsonSchema),
+}
+
+/// A pattern of event types.
+pub(crate) struct TypePatternShown;
+
+impl PartialSchema for TypePatternShown {
+    fn schema() -> RefOr<Schema> {
+        let pattern = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .min_length(Some(1))
+            .max_length(Some(TYPE_BYTES_MAX))
+            .pattern(Some(
+                r"^(\*|[^\s*\u0000-\u001f\u007f-\u009f]+|[^\s*\u0000-\u001f\u007f-\u009f]*[.:]\*)$",
+            ));
+        Schema::from(pattern).into()
+    }
+}
+
+impl ToSchema for TypePatternShown {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("TypePattern")
+    }
 }
 
 /// A JSON Schema, of which no more is said than its types.
@@ -121,7 +152,7 @@ pub(crate) enum FormatInput {
 
 /// How deliveries prove who sends them.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "type", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", tag = "type", deny_unknown_fields)]
 #[schema(as = Authorization)]
 pub(crate) enum AuthorizationInput {
     /// By the signature alone.
@@ -130,46 +161,57 @@ pub(crate) enum AuthorizationInput {
     ApiKey {
         /// The header that it is sent in.
         #[serde(default = "api_key_header")]
-        #[schema(min_length = 1, max_length = 64, default = "x-api-key")]
+        #[schema(
+            min_length = 1,
+            max_length = 64,
+            pattern = "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$",
+            default = "x-api-key"
+        )]
         header: String,
     },
     /// HTTP Basic.
     Basic {
         /// The user, without a colon.
-        #[schema(min_length = 1, max_length = 512)]
+        #[schema(min_length = 1, max_length = 512, pattern = r"^[^:\u0000-\u001f\u007f-\u009f]+$")]
         user: String,
         /// The password.
         #[serde(default, skip_serializing)]
-        #[schema(value_type = Option<String>, write_only, max_length = 4096)]
+        #[schema(
+            value_type = Option<String>, write_only,
+            min_length = 1, max_length = 4096, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$",
+        )]
         password: Option<Secret>,
     },
     /// A bearer token.
     Bearer {
         /// The token.
         #[serde(default, skip_serializing)]
-        #[schema(value_type = Option<String>, write_only, max_length = 4096)]
+        #[schema(value_type = Option<String>, write_only, min_length = 1, max_length = 4096, pattern = "^[!-~]+$")]
         token: Option<Secret>,
     },
     /// A token from the subscriber's own service (OAuth 2.0, client credentials).
-    #[serde(rename = "oauth2")]
+    #[serde(rename = "oauth2", rename_all = "camelCase")]
     OAuth2 {
         /// Where tokens are asked for: as endpoints, an HTTPS URL with public addresses.
         #[schema(max_length = 2048, format = "uri", example = "https://tpp.example.com/oauth2/token")]
         token_url: String,
         /// The client.
-        #[schema(min_length = 1, max_length = 512)]
+        #[schema(min_length = 1, max_length = 512, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
         client_id: String,
         /// Its secret. It must be given again with another token URL.
         #[serde(default, skip_serializing)]
-        #[schema(value_type = Option<String>, write_only, max_length = 4096)]
+        #[schema(
+            value_type = Option<String>, write_only,
+            min_length = 1, max_length = 4096, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$",
+        )]
         client_secret: Option<Secret>,
         /// The scope that is asked for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schema(max_length = 512)]
+        #[schema(min_length = 1, max_length = 512, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
         scope: Option<String>,
         /// The audience that is asked for.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schema(max_length = 512)]
+        #[schema(min_length = 1, max_length = 512, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
         audience: Option<String>,
         /// Where the client's id and secret stand.
         #[serde(default)]
@@ -210,6 +252,7 @@ pub(crate) enum RequestFormatInput {
 #[schema(as = RetryPolicy)]
 pub(crate) struct RetryPolicyInput {
     /// The waits between attempts, each spread by a fifth; together at most 14 days. None: one attempt.
+    #[serde(deserialize_with = "whole")]
     #[schema(max_items = 20, example = json!([5, 300, 1800]))]
     pub(super) waits_seconds: Vec<u64>,
 }

@@ -67,7 +67,20 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Desk>> {
     operation_id = "createSubscription",
     tag = "subscriptions",
     params(("workspace" = String, Path, description = "The workspace's id"), IdempotencyKey),
-    request_body = SubscriptionInput,
+    request_body(content = SubscriptionInput, example = json!({
+        "endpoint": "https://tpp.example.com/webhooks",
+        "title": "Consents, production",
+        "subscriber": "tpp-1",
+        "types": ["consent:*"],
+        "filter": {"pattern": {"data": {"status": [{"anything-but": "draft"}]}}},
+        "authorization": {
+            "type": "oauth2",
+            "tokenUrl": "https://tpp.example.com/oauth2/token",
+            "clientId": "carillon",
+            "clientSecret": "kept-and-never-shown",
+        },
+        "retryPolicy": {"waitsSeconds": [5, 300, 1800]},
+    })),
     responses(
         (status = 201, description = "Created", body = WithSecrets, headers(
             ("location" = String, description = "Where it is"),
@@ -198,7 +211,20 @@ async fn read(
         ("subscription" = String, Path, description = "The subscription's id"),
         IfMatch,
     ),
-    request_body = SubscriptionInput,
+    request_body(content = SubscriptionInput, example = json!({
+        "endpoint": "https://tpp.example.com/webhooks",
+        "title": "Consents, production",
+        "subscriber": "tpp-1",
+        "types": ["consent:*"],
+        "filter": {"pattern": {"data": {"status": [{"anything-but": "draft"}]}}},
+        "authorization": {
+            "type": "oauth2",
+            "tokenUrl": "https://tpp.example.com/oauth2/token",
+            "clientId": "carillon",
+            "clientSecret": "kept-and-never-shown",
+        },
+        "retryPolicy": {"waitsSeconds": [5, 300, 1800]},
+    })),
     responses(
         (status = 200, description = "Replaced", body = WithSecrets, headers(("etag" = String, description = "Its state, for `If-Match`"))),
         (status = 409, description = "Its title is taken", body = Problem, content_type = "application/problem+json"),
@@ -307,7 +333,12 @@ struct WantedQuery {
     #[param(value_type = Option<shown::StatusShown>)]
     status: Option<String>,
     /// Those that ask for events of this type.
-    #[param(min_length = 1, max_length = 255, example = "consent:approved")]
+    #[param(
+        min_length = 1,
+        max_length = 255,
+        pattern = r"^[^\s*\u0000-\u001f\u007f-\u009f]+$",
+        example = "consent:approved"
+    )]
     event_type: Option<String>,
 }
 

@@ -16,7 +16,7 @@ use carillon_core::signature::{SECRET_BYTES, SigningSecret, api_key_text};
 use carillon_core::subscription::Subscription;
 use carillon_core::time::UnixMillis;
 use carillon_http::access::Caller;
-use carillon_http::body::read_json;
+use carillon_http::body::{read_json, whole};
 use carillon_http::problem::Problem;
 use http::HeaderMap;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -49,7 +49,7 @@ pub(super) fn router() -> OpenApiRouter<Arc<Desk>> {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Rotation {
     /// How long the secrets of before still sign beside the new one.
-    #[serde(default = "overlap_default")]
+    #[serde(default = "overlap_default", deserialize_with = "whole")]
     #[schema(minimum = 0, maximum = 604_800, default = 86_400)]
     overlap_seconds: u64,
 }

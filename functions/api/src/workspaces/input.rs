@@ -9,6 +9,7 @@ use carillon_core::workspace::{
     AudienceRule, Settings, Verification, Workspace, WorkspaceKind, WorkspaceName, WorkspaceStatus,
 };
 use carillon_http::access::Caller;
+use carillon_http::body::{optional_object, whole};
 use carillon_http::problem::Problem;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -29,7 +30,7 @@ pub(super) struct NewWorkspace {
     #[schema(value_type = KindShown)]
     kind: WorkspaceKind,
     /// What it allows and demands.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_object")]
     settings: Option<SettingsInput>,
 }
 
@@ -41,7 +42,7 @@ pub(super) struct WorkspaceInput {
     #[schema(schema_with = name_for_people)]
     name: String,
     /// What it allows and demands.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "optional_object")]
     settings: Option<SettingsInput>,
 }
 
@@ -85,7 +86,7 @@ struct SettingsInput {
     #[schema(value_type = Option<VerificationShown>)]
     verification: Option<Verification>,
     /// The rate of subscriptions that name none; without bound by default.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 100_000)]
     default_rate_per_minute: Option<u32>,
 }
