@@ -29,7 +29,7 @@ const TOO_LARGE: Answer = ("413", "TooLarge", "The body is too large");
 const UNSUPPORTED: Answer =
     ("415", "UnsupportedMediaType", "The body is not of the media type that is needed");
 const UNAVAILABLE: Answer =
-    ("503", "Unavailable", "The operation failed for now. Nothing is known to have changed");
+    ("503", "Unavailable", "The operation failed at this moment. Nothing is known to have changed");
 
 /// Status, name in the document, description.
 type Answer = (&'static str, &'static str, &'static str);

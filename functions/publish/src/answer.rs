@@ -63,7 +63,7 @@ pub(crate) enum EventStatus {
     Conflict,
     /// It must be corrected.
     Invalid,
-    /// It could not be accepted for now: send it again.
+    /// It could not be accepted at this moment: send it again.
     Failed,
 }
 

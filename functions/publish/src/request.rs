@@ -171,7 +171,7 @@ const HEADER_PREFIX: &str = "ce-";
             description = "The body is neither an event nor a batch, and there are no attributes in headers",
         ),
         (
-            status = 503, description = "Some or all events could not be accepted for now. Send them again as they are",
+            status = 503, description = "Some or all events could not be accepted at this moment. Send them again as they are",
             content((BatchResult<'_> = "application/json"), (Problem = "application/problem+json")),
         ),
     ),
