@@ -40,7 +40,13 @@ impl Findings {
 
     /// Takes the value of a checked field, or notes why there is none.
     pub fn take<T>(&mut self, checked: Result<T, Invalid>) -> Option<T> {
-        checked.map_err(|invalid| self.0.extend(invalid.0)).ok()
+        checked
+            .map_err(|Invalid(errors)| {
+                for FieldError { pointer, detail } in errors {
+                    self.add(pointer, detail);
+                }
+            })
+            .ok()
     }
 
     /// `Ok` with `value` if nothing was found.

@@ -276,6 +276,8 @@ proptest! {
     #[test]
     fn a_pattern_made_from_an_event_matches_it(event in event(), pick in 0_usize..12) {
         if let Some(pattern) = made_from(event.as_object().unwrap(), pick) {
+            // Of an event with many fields there can be more wildcards than a pattern may have.
+            prop_assume!(pattern.to_string().matches("\"wildcard\"").count() <= 5);
             prop_assert!(matches(&pattern, &event), "{pattern} over {event}");
         }
     }
