@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stderr, reason = "a scenario that failed shows what the local AWS said")]
 
+pub mod harness;
 pub mod payloads;
 
 use std::future::Future;

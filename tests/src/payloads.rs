@@ -30,8 +30,14 @@ pub fn stream_record(position: usize, row: &Value) -> Value {
 /// A message of the delivery queue: this entry of a `SendMessageBatch`, received.
 #[must_use]
 pub fn queue_record(stack: &Stack, entry: &Value) -> Value {
+    message_record(stack.output("DeliveryQueueArn"), entry["Id"].as_str().unwrap_or_default(), entry)
+}
+
+/// A message of the queue with this ARN: this entry, received as the one that has this number.
+#[must_use]
+pub fn message_record(queue_arn: &str, number: &str, entry: &Value) -> Value {
     json!({
-        "messageId": format!("00000000-0000-4000-8000-{:0>12}", entry["Id"].as_str().unwrap_or_default()),
+        "messageId": format!("00000000-0000-4000-8000-{number:0>12}"),
         "receiptHandle": "of-no-message",
         "body": entry["MessageBody"],
         "attributes": {
@@ -44,7 +50,7 @@ pub fn queue_record(stack: &Stack, entry: &Value) -> Value {
         "messageAttributes": {},
         "md5OfBody": "",
         "eventSource": "aws:sqs",
-        "eventSourceARN": stack.output("DeliveryQueueArn"),
+        "eventSourceARN": queue_arn,
         "awsRegion": "us-east-1",
     })
 }

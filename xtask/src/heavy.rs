@@ -6,10 +6,11 @@ use std::process::Command;
 use anyhow::{Result, bail};
 use carillon_local::{build_workspace, profile_dir, run};
 
-const PROOFS: [&str; 3] = ["deploy", "many", "load"];
-const BENCHES: [&str; 4] = ["latency", "api", "size", "coldstart"];
+const PROOFS: [&str; 5] = ["deploy", "many", "load", "neighbour", "rate"];
+const BENCHES: [&str; 8] =
+    ["latency", "api", "size", "coldstart", "deliver", "publish", "fanout", "together"];
 /// What these measure is what deploys.
-const RELEASE_BENCHES: [&str; 2] = ["size", "coldstart"];
+const RELEASE_BENCHES: [&str; 6] = ["size", "coldstart", "deliver", "publish", "fanout", "together"];
 
 pub(crate) fn prove(name: &str) -> Result<()> {
     known("prove", name, &PROOFS)?;

@@ -41,9 +41,11 @@ Carillon's commands. All of them need Rust, a C compiler and Python 3.10 or newe
 
   cargo xtask prove NAME
       Shows one claim on a local AWS, at full size. It takes minutes.
-        deploy    `sam build && sam deploy`, then `cargo lambda build` and `deploy` of one function
-        many      one event for 20,000 subscribers, with a function time-out that cannot cover them at once
-        load      1,000 events in batches for 5 subscriptions: 5,000 deliveries, none missing
+        deploy     `sam build && sam deploy`, then `cargo lambda build` and `deploy` of one function
+        neighbour  a healthy receiver's events, alone and beside one and ten that hang on every request
+        rate       1,500 events at once for a receiver that takes 600 a minute
+        many       one event for 20,000 subscribers, with a function time-out that cannot cover them at once
+        load       1,000 events in batches for 5 subscriptions: 5,000 deliveries, none missing
 
   cargo xtask bench NAME [--release]
       Measures.
@@ -51,6 +53,10 @@ Carillon's commands. All of them need Rust, a C compiler and Python 3.10 or newe
         api        creating, reading, listing and changing subscriptions
         size       each function's binary, as it deploys (always a release build)
         coldstart  each function, from its process's start to its first answer (always a release build)
+        deliver    a delivery's processor time, calls to AWS and memory, beside a bare loop (always a release build)
+        publish    an event's, one by request and in batches (always a release build)
+        fanout     an event's, by how many subscriptions it concerns (always a release build)
+        together   a delivery's in all functions on its way (always a release build)
 ";
 
 #[tokio::main(flavor = "current_thread")]

@@ -6,7 +6,7 @@
 //! | state of a subscription | `{subscription}` | `state` |
 //!
 //! The sparse index `open` holds what is not done: `retrying#{shard}` by the time of the next attempt, which the sweep
-//! walks, and `failed#{subscription}` by the time of acceptance.
+//! walks, `held#{subscription}` and `failed#{subscription}` by the time of acceptance.
 //!
 //! The conditions are those of [`carillon_core::delivery::Row`].
 
@@ -15,12 +15,15 @@ use std::time::Duration;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
-use carillon_core::delivery::{AttemptRecord, Decision, FailReason, Row, Status};
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
+use carillon_core::delivery::{AttemptRecord, Decision, FailReason, HeldBy, Row, Status};
+use carillon_core::health::Health;
 use carillon_core::id::{EventDigest, EventKey, SubscriptionId, WorkspaceId};
 use carillon_core::pattern::EventType;
+use carillon_core::rate::{RESERVED_AHEAD, Slots, room};
 use carillon_core::task::{DeliveryTask, EventRef};
 use carillon_core::time::UnixMillis;
 use serde::{Deserialize, Serialize};
@@ -43,19 +46,48 @@ pub struct DeliveryTable {
 }
 
 /// What changes of a subscription as it runs, outside its version.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct State {
     /// Whether its tasks belong into the slow queue.
+    #[serde(default)]
     pub slow: bool,
-    /// How many quick answers it gave since it became slow.
+    /// How many quick answers in a row it gave since it became slow.
+    #[serde(default)]
     pub quick: u32,
+    /// How its receiver fared when that was last written.
+    #[serde(default)]
+    health: Health,
+    /// The subscription's revision then.
+    #[serde(default)]
+    health_of: u64,
+    /// Grows with each change of `health`.
+    #[serde(default)]
+    health_writes: u64,
+    /// The time of the next free slot, in microseconds since the epoch.
+    #[serde(default)]
+    next_slot: Option<u64>,
+    /// The time from one slot to the next, in microseconds, when slots were last reserved.
+    #[serde(default)]
+    slot_spacing: Option<u64>,
 }
 
-/// How long a subscription's state is kept after its last change.
-const STATE_KEPT: Duration = Duration::from_hours(24);
+/// How long a subscription's state is kept after its last change: longer than it takes to give a receiver up.
+const STATE_KEPT: Duration = Duration::from_hours(15 * 24);
 
 /// How many quick answers bring a subscription back from the slow lane.
-pub const QUICK_ANSWERS: u32 = 3;
+pub const QUICK_ANSWERS: u32 = 20;
+
+/// Slots that were reserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reserved {
+    /// From this time on, in microseconds since the epoch.
+    From(u64),
+    /// None: all slots of the next minutes are taken.
+    Full,
+}
+
+/// How often slots are asked for where others ask at the same moment.
+const RESERVE_TRIES: u32 = 5;
 
 /// Whether a conditional write took place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,6 +162,7 @@ impl DeliveryTable {
             attempt: attempt.map_or(0, |attempt| attempt.number),
             next_at: decision.next_at(),
             lease_until: None,
+            held_by: held_by(decision),
             reason: reason(decision),
             attempts: attempt.into_iter().cloned().collect(),
             open_pk,
@@ -285,16 +318,7 @@ impl DeliveryTable {
             .expression_attribute_values(":pk", AttributeValue::S(format!("retrying#{shard}")))
             .expression_attribute_values(":end", AttributeValue::S(before.sortable()))
             .set_exclusive_start_key(after);
-        let answer = query.send().await.map_err(AwsError::call("dynamodb Query"))?;
-        let key = |item: Item| {
-            let text = |name| item.get(name).and_then(|value| value.as_s().ok()).cloned();
-            Some(Key { table: self.table.clone(), pk: text("pk")?, sk: text("sk") })
-        };
-        let keys: Vec<_> = answer.items.unwrap_or_default().into_iter().filter_map(key).collect();
-        let rows = batch_read(&self.client, keys).await?;
-        let readable =
-            |item| read_delivery(item).inspect_err(|error| tracing::error!(%error, "a row is left out")).ok();
-        Ok((rows.into_values().filter_map(readable).collect(), answer.last_evaluated_key))
+        self.through_index(query).await
     }
 
     /// Notes that a delivery's task is sent again now, so that the next sweeps leave it alone for as long as this one
@@ -313,41 +337,263 @@ impl DeliveryTable {
         claim(request).await
     }
 
-    /// Moves a subscription to the slow lane.
+    /// Holds a delivery before this attempt ([`Row::leasable`]).
+    pub async fn hold(
+        &self,
+        task: &DeliveryTask,
+        (round, attempt): (u32, u32),
+        by: HeldBy,
+        now: UnixMillis,
+    ) -> Result<Claim, AwsError> {
+        let (open_pk, open_sk) = open_held(task);
+        let request = self
+            .update(&self.key(task))
+            .update_expression(
+                "SET writer = :writer, #status = :held, held_by = :by, open_pk = :open_pk, open_sk = :open_sk \
+                 REMOVE next_at, lease_until",
+            )
+            .condition_expression(leasable())
+            .expression_attribute_values(":held", text("held"))
+            .expression_attribute_values(":by", serde_dynamo::to_attribute_value(by).map_err(AwsError::item(TABLE))?)
+            .expression_attribute_values(":now", number(now.0))
+            .expression_attribute_values(":open_pk", AttributeValue::S(open_pk))
+            .expression_attribute_values(":open_sk", AttributeValue::S(open_sk));
+        claim(recordable(request, round, attempt)).await
+    }
+
+    /// Gives the lease for this attempt back, since it is to be made elsewhere ([`Row::recordable`]).
+    pub async fn give_back(
+        &self,
+        task: &DeliveryTask,
+        (round, attempt): (u32, u32),
+    ) -> Result<Claim, AwsError> {
+        let request = self
+            .update(&self.key(task))
+            .update_expression("SET writer = :writer REMOVE lease_until")
+            .condition_expression(RECORDABLE);
+        claim(recordable(request, round, attempt)).await
+    }
+
+    /// Releases a delivery that is held: it is due at once ([`Row::releasable`]). Lost: it is not held any more.
+    pub async fn release(&self, delivery: &Delivery, now: UnixMillis) -> Result<Claim, AwsError> {
+        let task = delivery.task();
+        let (open_pk, open_sk) = open_retrying(&task, now);
+        let request = self
+            .update(&self.key(&task))
+            .update_expression(
+                "SET writer = :writer, #status = :retrying, next_at = :now, open_pk = :open_pk, open_sk = :open_sk \
+                 REMOVE held_by",
+            )
+            .condition_expression("#status = :held AND round = :round AND attempt = :before")
+            .expression_attribute_values(":held", text("held"))
+            .expression_attribute_values(":now", number(now.0))
+            .expression_attribute_values(":open_pk", AttributeValue::S(open_pk))
+            .expression_attribute_values(":open_sk", AttributeValue::S(open_sk));
+        claim(recordable(request, delivery.row.round, delivery.row.attempt + 1)).await
+    }
+
+    /// Deliveries of a subscription that are held, the oldest events first; each as the table has it. `after` is the
+    /// `next` of the page before.
+    pub async fn held(
+        &self,
+        subscription: SubscriptionId,
+        limit: i32,
+        after: Option<Item>,
+    ) -> Result<(Vec<Delivery>, Option<Item>), AwsError> {
+        let query = self.client.query().table_name(&self.table).index_name(INDEX).limit(limit);
+        let query = query
+            .key_condition_expression("open_pk = :pk")
+            .expression_attribute_values(":pk", AttributeValue::S(format!("held#{subscription}")))
+            .set_exclusive_start_key(after);
+        let (mut found, next) = self.through_index(query).await?;
+        found.sort_by_key(|delivery| delivery.event.accepted_at);
+        Ok((found, next))
+    }
+
+    /// A subscription's state, as it is now.
+    pub async fn state(&self, subscription: SubscriptionId) -> Result<State, AwsError> {
+        let key = self.state_key(subscription).attributes();
+        let request = self.client.get_item().table_name(&self.table).set_key(Some(key)).consistent_read(true);
+        let answer = request.send().await.map_err(AwsError::call("dynamodb GetItem"))?;
+        answer.item.map_or_else(|| Ok(State::default()), read_state)
+    }
+
+    /// Moves a subscription to the slow lane, or keeps it there for longer.
     pub async fn mark_slow(&self, subscription: SubscriptionId, now: UnixMillis) -> Result<(), AwsError> {
-        self.put_state(subscription, State { slow: true, quick: 0 }, now).await
+        self.put_lane(subscription, true, 0, now).await
     }
 
     /// Counts a quick answer of a slow subscription; [`QUICK_ANSWERS`] of them move it back.
     pub async fn count_quick(
         &self,
         subscription: SubscriptionId,
-        state: State,
+        state: &State,
         now: UnixMillis,
     ) -> Result<(), AwsError> {
         let quick = state.quick + 1;
-        self.put_state(subscription, State { slow: quick < QUICK_ANSWERS, quick }, now).await
+        self.put_lane(subscription, quick < QUICK_ANSWERS, quick, now).await
     }
 
-    /// Keeps a state for as long as it can matter: who gets no event for a day is no longer slow.
-    async fn put_state(
+    /// Keeps a lane for as long as it can matter.
+    async fn put_lane(
         &self,
         subscription: SubscriptionId,
-        state: State,
+        slow: bool,
+        quick: u32,
         now: UnixMillis,
     ) -> Result<(), AwsError> {
         let request = self
-            .update(&self.state_key(subscription))
+            .update_state(subscription, now)
             .update_expression("SET slow = :slow, quick = :quick, expires_at = :expires_at")
-            .expression_attribute_values(":slow", AttributeValue::Bool(state.slow))
-            .expression_attribute_values(":quick", number(state.quick))
-            .expression_attribute_values(":expires_at", number((now + STATE_KEPT).as_secs()));
+            .expression_attribute_values(":slow", AttributeValue::Bool(slow))
+            .expression_attribute_values(":quick", number(quick));
         request.send().await.map_err(AwsError::call("dynamodb UpdateItem"))?;
         Ok(())
     }
 
+    /// Writes how the receiver of a subscription fares, at that revision of it, if nobody else did since `seen`: the state
+    /// then. If somebody did: the state as it is now, as the error.
+    pub async fn write_health(
+        &self,
+        (subscription, revision): (SubscriptionId, u64),
+        seen: &State,
+        health: &Health,
+        now: UnixMillis,
+    ) -> Result<Result<State, State>, AwsError> {
+        let written = State {
+            health: health.clone(),
+            health_of: revision,
+            health_writes: seen.health_writes + 1,
+            ..seen.clone()
+        };
+        let health = serde_dynamo::to_attribute_value(health).map_err(AwsError::item(TABLE))?;
+        let mut request = self
+            .update_state(subscription, now)
+            .update_expression(
+                "SET health = :health, health_of = :revision, health_writes = :next, expires_at = :expires_at",
+            )
+            .expression_attribute_values(":health", health)
+            .expression_attribute_values(":revision", number(revision))
+            .expression_attribute_values(":next", number(written.health_writes))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        request = if seen.health_writes == 0 {
+            request.condition_expression("attribute_not_exists(health_writes)")
+        } else {
+            request
+                .condition_expression("health_writes = :seen")
+                .expression_attribute_values(":seen", number(seen.health_writes))
+        };
+        match conditional(request).await? {
+            Ok(_) => Ok(Ok(written)),
+            Err(now) => Ok(Err(read_state(now)?)),
+        }
+    }
+
+    /// Reserves `count` slots behind those that are taken, of all functions that run at once.
+    pub async fn reserve(
+        &self,
+        subscription: SubscriptionId,
+        count: u64,
+        slots: Slots,
+        now: UnixMillis,
+    ) -> Result<Reserved, AwsError> {
+        let span = slots.spacing_micros.saturating_mul(count);
+        let (now_micros, end) = (now.0.saturating_mul(1000), (now + RESERVED_AHEAD).0.saturating_mul(1000));
+        for _ in 0..RESERVE_TRIES {
+            let behind = self
+                .update_state(subscription, now)
+                .update_expression(
+                    "SET next_slot = next_slot + :span, slot_spacing = :spacing, expires_at = :expires_at",
+                )
+                .condition_expression("next_slot BETWEEN :now AND :end")
+                .expression_attribute_values(":span", number(span))
+                .expression_attribute_values(":spacing", number(slots.spacing_micros))
+                .expression_attribute_values(":now", number(now_micros))
+                .expression_attribute_values(":end", number(end))
+                .return_values(ReturnValue::UpdatedNew)
+                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+            let kept = match conditional(behind).await? {
+                Ok(updated) => {
+                    let next = read_state(updated)?.next_slot.unwrap_or_default();
+                    return Ok(Reserved::From(next.saturating_sub(span)));
+                }
+                Err(kept) => read_state(kept)?,
+            };
+            if kept.next_slot.is_some_and(|next| next > end) {
+                return Ok(Reserved::Full);
+            }
+            // None is taken from now on: the first one is at once.
+            let first = self
+                .update_state(subscription, now)
+                .update_expression("SET next_slot = :next, slot_spacing = :spacing, expires_at = :expires_at")
+                .condition_expression("attribute_not_exists(next_slot) OR next_slot < :now")
+                .expression_attribute_values(":next", number(now_micros.saturating_add(span)))
+                .expression_attribute_values(":spacing", number(slots.spacing_micros))
+                .expression_attribute_values(":now", number(now_micros));
+            if conditional(first).await?.is_ok() {
+                return Ok(Reserved::From(now_micros));
+            }
+        }
+        Err(AwsError::Undone { operation: "dynamodb UpdateItem", count: 1 })
+    }
+
+    fn update_state(&self, subscription: SubscriptionId, now: UnixMillis) -> UpdateItemFluentBuilder {
+        let expires_at = (now + STATE_KEPT).as_secs();
+        self.update(&self.state_key(subscription))
+            .expression_attribute_values(":expires_at", number(expires_at))
+    }
+
+    /// The deliveries that a query of the index finds, each as the table has it.
+    async fn through_index(
+        &self,
+        query: QueryFluentBuilder,
+    ) -> Result<(Vec<Delivery>, Option<Item>), AwsError> {
+        let answer = query.send().await.map_err(AwsError::call("dynamodb Query"))?;
+        let key = |item: Item| {
+            let text = |name| item.get(name).and_then(|value| value.as_s().ok()).cloned();
+            Some(Key { table: self.table.clone(), pk: text("pk")?, sk: text("sk") })
+        };
+        let keys: Vec<_> = answer.items.unwrap_or_default().into_iter().filter_map(key).collect();
+        let rows = batch_read(&self.client, keys).await?;
+        let readable =
+            |item| read_delivery(item).inspect_err(|error| tracing::error!(%error, "a row is left out")).ok();
+        Ok((rows.into_values().filter_map(readable).collect(), answer.last_evaluated_key))
+    }
+
     fn update(&self, key: &Key) -> UpdateItemFluentBuilder {
         self.client.update_item().table_name(&self.table).set_key(Some(key.attributes()))
+    }
+}
+
+impl State {
+    /// How the receiver of this revision of the subscription fares: whoever changes a subscription has it asked anew.
+    #[must_use]
+    pub fn health(&self, revision: u64) -> Health {
+        if self.health_of == revision { self.health.clone() } else { Health::default() }
+    }
+
+    /// Whether what is kept is what would be written.
+    #[must_use]
+    pub fn keeps(&self, health: &Health, revision: u64) -> bool {
+        self.health == *health && (self.health_of == revision || *health == Health::default())
+    }
+
+    /// Since when nothing was accepted, if its subscriber was told of that, at whatever revision.
+    #[must_use]
+    pub fn told_failing(&self) -> Option<UnixMillis> {
+        self.health.failing.as_ref().filter(|failing| failing.told).map(|failing| failing.since)
+    }
+
+    /// Whether the circuit of some revision is open, and when its next trial may be made.
+    #[must_use]
+    pub fn trial_at(&self) -> Option<UnixMillis> {
+        self.health.circuit.as_ref().map(|circuit| circuit.trial_at)
+    }
+
+    /// How many slots can be reserved now; `None` if none ever were.
+    #[must_use]
+    pub fn room(&self, now: UnixMillis) -> Option<u64> {
+        Some(room(self.slot_spacing?, self.next_slot?, now))
     }
 }
 
@@ -360,6 +606,7 @@ impl Delivery {
             event: self.event.clone(),
             ask: self.row.next(),
             reason: None,
+            slot: None,
         }
     }
 }
@@ -393,6 +640,7 @@ pub fn read_delivery(item: Item) -> Result<Delivery, AwsError> {
             accepted_at,
             event_type: item.r#type,
             json: None,
+            trace: None,
         },
     })
 }
@@ -418,6 +666,8 @@ struct DeliveryItem {
     next_at: Option<UnixMillis>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lease_until: Option<UnixMillis>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    held_by: Option<HeldBy>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reason: Option<FailReason>,
     attempts: Vec<AttemptRecord>,
@@ -452,8 +702,14 @@ fn open(task: &DeliveryTask, decision: Decision) -> Option<(String, String)> {
             let sk = format!("{}#{}", task.event.accepted_at.sortable(), task.event.key.digest);
             Some((format!("failed#{}", task.subscription), sk))
         }
+        Decision::Held(_) => Some(open_held(task)),
         Decision::Delivered | Decision::Cancelled => None,
     }
+}
+
+fn open_held(task: &DeliveryTask) -> (String, String) {
+    let sk = format!("{}#{}", task.event.accepted_at.sortable(), task.event.key.digest);
+    (format!("held#{}", task.subscription), sk)
 }
 
 fn open_retrying(task: &DeliveryTask, next_at: UnixMillis) -> (String, String) {
@@ -468,6 +724,25 @@ fn reason(decision: Decision) -> Option<FailReason> {
     }
 }
 
+fn held_by(decision: Decision) -> Option<HeldBy> {
+    match decision {
+        Decision::Held(by) => Some(by),
+        _ => None,
+    }
+}
+
+/// Makes a conditional update: what it returns, or what stood in its way; nothing where no item was.
+async fn conditional(request: UpdateItemFluentBuilder) -> Result<Result<Item, Item>, AwsError> {
+    match request.send().await {
+        Ok(updated) => Ok(Ok(updated.attributes.unwrap_or_default())),
+        Err(SdkError::ServiceError(error)) => match error.into_err() {
+            UpdateItemError::ConditionalCheckFailedException(kept) => Ok(Err(kept.item.unwrap_or_default())),
+            other => Err(AwsError::call("dynamodb UpdateItem")(other)),
+        },
+        Err(error) => Err(AwsError::call("dynamodb UpdateItem")(error)),
+    }
+}
+
 /// Makes a conditional update that sets `writer`. If its answer was lost, the SDK has tried again, and the condition
 /// fails on the very write that it guards: the item then names this writer. Nothing less tells them apart, since two
 /// copies of a task may run in one batch, at one time and with one deadline.
@@ -476,14 +751,10 @@ async fn claim(request: UpdateItemFluentBuilder) -> Result<Claim, AwsError> {
     let request = request
         .expression_attribute_values(":writer", number(writer))
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-    match request.send().await {
-        Ok(_) => Ok(Claim::Won),
-        Err(SdkError::ServiceError(error)) => match error.into_err() {
-            UpdateItemError::ConditionalCheckFailedException(kept) => Ok(won_before(kept.item, writer)),
-            other => Err(AwsError::call("dynamodb UpdateItem")(other)),
-        },
-        Err(error) => Err(AwsError::call("dynamodb UpdateItem")(error)),
-    }
+    Ok(match conditional(request).await? {
+        Ok(_) => Claim::Won,
+        Err(kept) => won_before(Some(kept), writer),
+    })
 }
 
 /// The name of one write, different from that of any other.

@@ -12,6 +12,7 @@ use carillon_core::event::{AcceptedEvent, Audience, Event};
 use carillon_core::id::{EventKey, WorkspaceId};
 use carillon_core::pattern::EventType;
 use carillon_core::time::UnixMillis;
+use carillon_core::trace::Trace;
 use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 
@@ -201,6 +202,8 @@ struct EventItem {
     content: Vec<u8>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     audience: Option<Audience>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trace: Option<Trace>,
     event: String,
     hour_pk: String,
     hour_sk: String,
@@ -217,6 +220,7 @@ impl EventItem {
             event_type: self.r#type,
             accepted_at: self.accepted_at,
             audience: self.audience,
+            trace: self.trace,
             json: self.event,
         })
     }
@@ -233,6 +237,7 @@ impl EventItem {
             accepted_at: event.accepted_at,
             content,
             audience: event.audience,
+            trace: event.trace,
             event: event.json,
             expires_at: expires_at.as_secs(),
         }

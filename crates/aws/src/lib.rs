@@ -9,8 +9,10 @@ pub mod deliveries;
 pub mod environment;
 pub mod error;
 pub mod events;
+pub mod metrics;
 pub mod queue;
 pub mod schedule;
+pub mod signing;
 pub mod vault;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

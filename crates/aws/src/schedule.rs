@@ -3,11 +3,14 @@
 //! | what | pk | sk |
 //! |---|---|---|
 //! | task | `due#{shard}` | `{time}#{delivery}` |
+//! | note that a subscription holds deliveries | `held#{shard}` | `{subscription}` |
 //! | lease of a shard | `lease#{shard}` | `lease` |
 
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, WriteRequest};
+use carillon_core::id::{NotAnId, SubscriptionId};
 use carillon_core::task::{DeliveryTask, TaskError};
 use carillon_core::time::UnixMillis;
 use serde::{Deserialize, Serialize};
@@ -41,6 +44,15 @@ pub struct Due {
     /// Whose it is, for the queue's fairness.
     pub group: String,
     key: Key,
+}
+
+/// A note that a subscription holds deliveries, or did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldNote {
+    /// Whose.
+    pub subscription: SubscriptionId,
+    /// When the latest of them was about to be held.
+    pub noted_at: UnixMillis,
 }
 
 impl ScheduleTable {
@@ -86,6 +98,58 @@ impl ScheduleTable {
             |item| self.read(item).inspect_err(|error| tracing::error!(%error, "an item is left out")).ok();
         let items = answer.items.unwrap_or_default();
         Ok((items.into_iter().filter_map(readable).collect(), answer.last_evaluated_key))
+    }
+
+    /// Notes that a subscription is about to hold deliveries, so that the clock looks after them.
+    pub async fn note_held(&self, subscription: SubscriptionId, now: UnixMillis) -> Result<(), AwsError> {
+        let key = self.held_key(subscription);
+        let item = HeldItem { pk: key.pk, sk: key.sk.unwrap_or_default(), v: VERSION, noted_at: now };
+        let item = serde_dynamo::to_item(item).map_err(AwsError::item(TABLE))?;
+        let request = self.client.put_item().table_name(&self.table).set_item(Some(item));
+        request.send().await.map_err(AwsError::call("dynamodb PutItem"))?;
+        Ok(())
+    }
+
+    /// The subscriptions of a shard that hold deliveries. `after` is the `next` of the page before.
+    pub async fn held(
+        &self,
+        shard: u8,
+        limit: i32,
+        after: Option<Item>,
+    ) -> Result<(Vec<HeldNote>, Option<Item>), AwsError> {
+        let query = self.client.query().table_name(&self.table).consistent_read(true).limit(limit);
+        let query = query
+            .key_condition_expression("pk = :pk")
+            .expression_attribute_values(":pk", AttributeValue::S(format!("held#{shard}")))
+            .set_exclusive_start_key(after);
+        let answer = query.send().await.map_err(AwsError::call("dynamodb Query"))?;
+        let readable =
+            |item| read_note(item).inspect_err(|error| tracing::error!(%error, "a note is left out")).ok();
+        let items = answer.items.unwrap_or_default();
+        Ok((items.into_iter().filter_map(readable).collect(), answer.last_evaluated_key))
+    }
+
+    /// Removes a note, unless it was made anew since it was read.
+    pub async fn forget_held(&self, note: HeldNote) -> Result<(), AwsError> {
+        let request = self
+            .client
+            .delete_item()
+            .table_name(&self.table)
+            .set_key(Some(self.held_key(note.subscription).attributes()))
+            .condition_expression("noted_at = :seen")
+            .expression_attribute_values(":seen", AttributeValue::N(note.noted_at.0.to_string()));
+        match request.send().await {
+            Ok(_) => Ok(()),
+            Err(error) => match error.as_service_error() {
+                Some(DeleteItemError::ConditionalCheckFailedException(_)) => Ok(()),
+                _ => Err(AwsError::call("dynamodb DeleteItem")(error)),
+            },
+        }
+    }
+
+    fn held_key(&self, subscription: SubscriptionId) -> Key {
+        let pk = format!("held#{}", subscription.shard(SHARDS));
+        Key { table: self.table.clone(), pk, sk: Some(subscription.to_string()) }
     }
 
     fn read(&self, item: Item) -> Result<Due, AwsError> {
@@ -159,6 +223,25 @@ impl ScheduleTable {
             .update_expression("SET until_ms = :until")
             .expression_attribute_values(":until", AttributeValue::N(until.0.to_string()))
     }
+}
+
+fn read_note(item: Item) -> Result<HeldNote, AwsError> {
+    let item: HeldItem = serde_dynamo::from_item(item).map_err(AwsError::item(TABLE))?;
+    if item.v != VERSION {
+        return Err(AwsError::Item { table: TABLE, detail: format!("it has version {}", item.v) });
+    }
+    let subscription = item.sk.parse();
+    let subscription =
+        subscription.map_err(|error: NotAnId| AwsError::Item { table: TABLE, detail: error.to_string() })?;
+    Ok(HeldNote { subscription, noted_at: item.noted_at })
+}
+
+#[derive(Serialize, Deserialize)]
+struct HeldItem {
+    pk: String,
+    sk: String,
+    v: u32,
+    noted_at: UnixMillis,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -23,6 +23,19 @@ pub fn builtin_type(kind: WorkspaceKind, name: &EventType) -> Option<&'static Ev
     builtin(kind).iter().find(|definition| definition.name == *name)
 }
 
+/// Whether the events of such workspaces have revisions: numbers that grow with each of them.
+#[must_use]
+pub fn has_revisions(kind: WorkspaceKind) -> bool {
+    catalogue(kind).is_some_and(|catalogue| catalogue.revisions)
+}
+
+/// The types of the events that Carillon itself tells, in workspaces of every kind. They can be subscribed to, and not
+/// published.
+#[must_use]
+pub fn operational() -> &'static [EventTypeDefinition] {
+    &OPERATIONAL.types
+}
+
 /// What the data of such a type's events must be. Compiled at the first call, and kept.
 #[must_use]
 pub fn builtin_rule(kind: WorkspaceKind, name: &EventType) -> Option<&'static DataRule> {
@@ -37,6 +50,7 @@ pub fn builtin_rule(kind: WorkspaceKind, name: &EventType) -> Option<&'static Da
 
 /// A catalogue, and the rules of its types as far as they were needed.
 struct Catalogue {
+    revisions: bool,
     types: Vec<EventTypeDefinition>,
     rules: Vec<OnceLock<DataRule>>,
 }
@@ -45,6 +59,9 @@ struct Catalogue {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct CatalogueFile {
+    /// Whether its events have revisions.
+    #[serde(default)]
+    revisions: bool,
     /// Schemas that those of several types refer to. Each type's schema gets those that it needs.
     definitions: Map<String, Value>,
     event_types: Vec<TypeEntry>,
@@ -66,6 +83,8 @@ static IDENTITY: LazyLock<Catalogue> =
     LazyLock::new(|| read(include_str!("../../../events/catalogues/identity.json")));
 static DIRECTORY: LazyLock<Catalogue> =
     LazyLock::new(|| read(include_str!("../../../events/catalogues/directory.json")));
+static OPERATIONAL: LazyLock<Catalogue> =
+    LazyLock::new(|| read(include_str!("../../../events/catalogues/operational.json")));
 
 fn catalogue(kind: WorkspaceKind) -> Option<&'static Catalogue> {
     match kind {
@@ -79,10 +98,10 @@ fn catalogue(kind: WorkspaceKind) -> Option<&'static Catalogue> {
 fn read(file: &str) -> Catalogue {
     let file: CatalogueFile = serde_json::from_str(file)
         .unwrap_or_else(|error| unreachable!("a test reads every file of the catalogues: {error}"));
-    let CatalogueFile { definitions, event_types } = file;
+    let CatalogueFile { revisions, definitions, event_types } = file;
     let types: Vec<_> = event_types.into_iter().map(|entry| entry.definition(&definitions)).collect();
     let rules = types.iter().map(|_| OnceLock::new()).collect();
-    Catalogue { types, rules }
+    Catalogue { revisions, types, rules }
 }
 
 impl TypeEntry {
@@ -130,7 +149,13 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use carillon_core::delivery::FailReason;
+    use carillon_core::id::DeliveryId;
     use carillon_core::invalid::Invalid;
+    use carillon_core::operational::{About, News, Troubled};
+    use carillon_core::outcome::OutcomeClass;
+    use carillon_core::subscription::DisabledBy;
+    use carillon_core::time::UnixMillis;
 
     use crate::definition::{DEFINITION_BYTES_MAX, DESCRIPTION_CHARS_MAX, RESERVED_PREFIX};
 
@@ -160,6 +185,45 @@ mod tests {
             assert!(definition.version >= 1 && !definition.name.as_str().starts_with(RESERVED_PREFIX));
             assert_eq!(definition.source, TypeSource::Builtin);
         }
+    }
+
+    #[test]
+    fn what_carillon_tells_is_as_it_is_told() {
+        let subscription = "sub_00000000000000000000000000".parse().unwrap();
+        let (workspace, subscriber) = ("acme".parse().unwrap(), "tpp-1".parse().unwrap());
+        let about = About {
+            api: "https://hooks.example.com",
+            workspace: &workspace,
+            subscriber: &subscriber,
+            subscription,
+        };
+        let troubled = Troubled {
+            delivery: DeliveryId::of(&"acme/00000000000000000000000000000000".parse().unwrap(), subscription),
+            event: r#"{"id":"1","source":"/s","specversion":"1.0","type":"t"}"#,
+            round: 1,
+            attempts: 3,
+            outcome: Some(OutcomeClass::ServerError),
+            status: Some(500),
+        };
+        let news = [
+            News::Failing(troubled),
+            News::Exhausted(troubled, FailReason::Exhausted),
+            News::Exhausted(Troubled { outcome: None, status: None, ..troubled }, FailReason::Refused),
+            News::Disabled { by: DisabledBy::Gone, revision: 1 },
+            News::Disabled { by: DisabledBy::Failing, revision: 1 },
+            News::Recovered { failing_since: UnixMillis(0) },
+        ];
+        let mut told = BTreeSet::new();
+        for news in news {
+            let event = news.event(about, UnixMillis(0)).unwrap();
+            let at = OPERATIONAL.types.iter().position(|known| known.name == *event.event_type()).unwrap();
+            let rule = DataRule::of(&OPERATIONAL.types[at]).unwrap();
+            assert_eq!(rule.check_event(event.json()), Ok(()), "{}", event.event_type());
+            assert_eq!(rule.check_data(&OPERATIONAL.types[at].sample), Ok(()), "{}", event.event_type());
+            told.insert(at);
+        }
+        assert_eq!(told.len(), operational().len());
+        assert!(operational().iter().all(|known| known.name.as_str().starts_with(RESERVED_PREFIX)));
     }
 
     #[test]
@@ -197,6 +261,8 @@ mod tests {
         );
         assert_eq!(names(WorkspaceKind::Directory).len(), 45);
         assert!(builtin(WorkspaceKind::Custom).is_empty());
+        let with_revisions: Vec<_> = KINDS.into_iter().filter(|kind| has_revisions(*kind)).collect();
+        assert_eq!(with_revisions, [WorkspaceKind::Directory]);
         let consent = "consent:approved".parse().unwrap();
         assert!(builtin_type(WorkspaceKind::Consent, &consent).is_some());
         assert!(builtin_type(WorkspaceKind::Identity, &consent).is_none());

@@ -13,7 +13,7 @@ pub const DESCRIPTION_CHARS_MAX: usize = 1000;
 pub const DEFINITION_BYTES_MAX: usize = 64 * 1024;
 
 /// What the names of Carillon's own events begin with: no workspace can define such a type.
-pub const RESERVED_PREFIX: &str = "carillon.";
+pub const RESERVED_PREFIX: &str = carillon_core::operational::PREFIX;
 
 /// An event type with what its data looks like.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

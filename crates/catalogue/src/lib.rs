@@ -10,7 +10,7 @@ mod definition;
 
 use carillon_core::pattern::{EventType, TypePattern};
 
-pub use crate::builtin::{builtin, builtin_rule, builtin_type};
+pub use crate::builtin::{builtin, builtin_rule, builtin_type, has_revisions, operational};
 pub use crate::data::DataRule;
 pub use crate::definition::{
     DEFINITION_BYTES_MAX, DESCRIPTION_CHARS_MAX, EventTypeDefinition, NewEventType, RESERVED_PREFIX,

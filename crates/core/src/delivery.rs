@@ -15,6 +15,12 @@
 //! recorded; of several copies of a task one gets the lease, so that one is left. A first task has no row to lease, so it
 //! puts one without attempts.
 //!
+//! A delivery is *held* while its subscription's rate is spent or its circuit open: a status of its row, with the numbers
+//! of the attempt that is to come, written on the condition of a lease, so that of several copies of a task one holds it
+//! and none attempts it meanwhile. Its task ends there. Who holds a delivery first notes that the subscription holds some;
+//! by that note the clock finds what is held and, once the cause is gone, releases it: the row is retrying again, due at
+//! once, and its task is sent.
+//!
 //! The conditions are methods of [`Row`]; the deliveries table states the same ones as condition expressions.
 
 use std::cmp::Ordering;
@@ -33,7 +39,7 @@ use crate::time::UnixMillis;
 pub enum Status {
     /// Attempts failed, or were put off, and another one is to come.
     Retrying,
-    /// Waits for its cause to go away: a pause, a spent rate, an open circuit.
+    /// Waits for its cause to go away, see [`HeldBy`].
     Held,
     /// A receiver accepted it.
     Delivered,
@@ -123,10 +129,16 @@ pub fn admit(ask: Ask, row: Option<&Row>, fail_reason: Option<FailReason>, now: 
 }
 
 impl Row {
-    /// The condition of a lease for this attempt, to make it or to put it off.
+    /// The condition of a lease for this attempt, to make it, to put it off or to hold it.
     #[must_use]
     pub fn leasable(&self, round: u32, attempt: u32, now: UnixMillis) -> bool {
         self.recordable(round, attempt) && self.lease_until.is_none_or(|until| until <= now)
+    }
+
+    /// The condition of releasing what is held before this attempt.
+    #[must_use]
+    pub fn releasable(&self, round: u32, attempt: u32) -> bool {
+        self.status == Status::Held && self.round == round && self.attempt + 1 == attempt
     }
 
     /// The condition of recording this attempt.
@@ -165,6 +177,27 @@ impl Row {
     }
 }
 
+/// Why a delivery is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum HeldBy {
+    /// Its subscription's rate is spent for the minutes that slots are reserved for.
+    Rate,
+    /// Its receiver does not answer.
+    Circuit,
+}
+
+impl HeldBy {
+    /// Its name, as in rows and answers.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rate => "rate",
+            Self::Circuit => "circuit",
+        }
+    }
+}
+
 /// Why a delivery failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -175,6 +208,9 @@ pub enum FailReason {
     Refused,
     /// When it was due, its subscription was disabled, or could no longer be confirmed: there is no dead letter of it.
     Disabled,
+    /// Its event cannot be shown in the subscription's format: there is no dead letter of it, since a replay would end the
+    /// same way.
+    Unfit,
 }
 
 impl FailReason {
@@ -183,7 +219,7 @@ impl FailReason {
     pub fn leaves_letter(self) -> bool {
         match self {
             Self::Exhausted | Self::Refused => true,
-            Self::Disabled => false,
+            Self::Disabled | Self::Unfit => false,
         }
     }
 }
@@ -198,6 +234,8 @@ pub enum Decision {
         /// When.
         next_at: UnixMillis,
     },
+    /// The delivery waits, without an attempt.
+    Held(HeldBy),
     /// The delivery has failed.
     Failed(FailReason),
     /// The delivery's subscription is no more.
@@ -234,6 +272,7 @@ impl Decision {
         match self {
             Self::Delivered => Status::Delivered,
             Self::Retry { .. } => Status::Retrying,
+            Self::Held(_) => Status::Held,
             Self::Failed(_) => Status::Failed,
             Self::Cancelled => Status::Cancelled,
         }
@@ -266,6 +305,9 @@ pub struct AttemptRecord {
     /// The HTTP status, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
+    /// The beginning of the answer's body, if it was no success and said anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response: Option<String>,
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use crate::id::{EventDigest, EventKey, SubscriberId, WorkspaceId};
 use crate::invalid::{Findings, Invalid};
 use crate::pattern::EventType;
 use crate::time::UnixMillis;
+use crate::trace::{TRACEPARENT, TRACESTATE, Trace};
 
 /// The largest event, in bytes of its JSON text.
 pub const EVENT_BYTES_MAX: usize = 256 * 1024;
@@ -49,6 +50,7 @@ pub struct Event {
     id: String,
     kind: EventType,
     audience: Option<Audience>,
+    trace: Option<Trace>,
     json: String,
     content: [u8; 32],
 }
@@ -85,6 +87,8 @@ pub struct AcceptedEvent {
     pub accepted_at: UnixMillis,
     /// Whom it is for; everybody if absent.
     pub audience: Option<Audience>,
+    /// The trace that it belongs to.
+    pub trace: Option<Trace>,
     /// The event in structured mode, without its audience: the body of its deliveries.
     pub json: String,
 }
@@ -217,7 +221,8 @@ impl Event {
         if audience.is_some() {
             json = structured(&attributes, data);
         }
-        Ok(Self { source, id, kind: event_type, audience, json, content })
+        let trace = trace(&attributes);
+        Ok(Self { source, id, kind: event_type, audience, trace, json, content })
     }
 
     /// The `source` attribute.
@@ -244,6 +249,13 @@ impl Event {
         self.audience.as_ref()
     }
 
+    /// The same event in the trace of the request that brought it, unless its own attributes name one. It is kept beside
+    /// the event: as no part of its content, it makes no other event of a repetition.
+    #[must_use]
+    pub fn traced(self, by_request: Option<Trace>) -> Self {
+        Self { trace: self.trace.or(by_request), ..self }
+    }
+
     /// The event in structured mode, as it is delivered.
     #[must_use]
     pub fn json(&self) -> &str {
@@ -261,7 +273,8 @@ impl Event {
     #[must_use]
     pub fn accepted(self, workspace: WorkspaceId, accepted_at: UnixMillis) -> AcceptedEvent {
         let key = EventKey { workspace, digest: EventDigest::of(&self.source, &self.id) };
-        AcceptedEvent { key, event_type: self.kind, accepted_at, audience: self.audience, json: self.json }
+        let Self { kind, audience, trace, json, .. } = self;
+        AcceptedEvent { key, event_type: kind, accepted_at, audience, trace, json }
     }
 }
 
@@ -340,6 +353,15 @@ fn check_attribute(name: &str, attribute: &Attribute) -> Result<Option<EventType
 fn audience(text: &str) -> Option<Audience> {
     let ids = text.split([',', ' ']).filter(|id| !id.is_empty()).map(str::parse);
     ids.collect::<Result<Audience, _>>().ok().filter(|audience| !audience.is_empty())
+}
+
+/// The trace that an event's own attributes name (CloudEvents, "Distributed tracing").
+fn trace(attributes: &BTreeMap<String, Attribute>) -> Option<Trace> {
+    let text = |name| match attributes.get(name) {
+        Some(Attribute::Text(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    Trace::read(text(TRACEPARENT)?, text(TRACESTATE))
 }
 
 /// White space and the characters that RFC 3986 leaves out have no place in a reference; the rest is taken as it is.
@@ -513,6 +535,25 @@ mod tests {
                 r#"{{"id":"1","retry":3,"source":"/consents","specversion":"1.0","type":"consent:approved","urgent":true,"data":{data}}}"#
             )
         );
+    }
+
+    #[test]
+    fn the_trace_is_the_events_own_or_else_the_requests() {
+        let parent = |n: u8| format!("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b{n}-01");
+        let by_request = Trace::read(&parent(1), None);
+        let traced = |json: &str| Event::from_structured(json).unwrap().traced(by_request.clone());
+        let own = with(&format!(r#""traceparent":"{}","tracestate":"a=1""#, parent(2)));
+        assert_eq!(traced(&own).trace, Trace::read(&parent(2), Some("a=1")));
+        assert!(traced(&own).json.contains("traceparent"), "its attributes are delivered as all others");
+        for event in
+            [MINIMAL, &with(r#""traceparent":"nonsense","tracestate":"a=1""#), &with(r#""traceparent":1"#)]
+        {
+            assert_eq!(traced(event).trace, by_request);
+        }
+        assert_eq!(traced(MINIMAL).content, Event::from_structured(MINIMAL).unwrap().content);
+        assert!(!traced(MINIMAL).json.contains("traceparent"));
+        let accepted = traced(MINIMAL).accepted("acme".parse().unwrap(), UnixMillis(0));
+        assert_eq!(accepted.trace, by_request);
     }
 
     #[test]

@@ -103,6 +103,12 @@ impl SubscriptionId {
     pub fn new(now: UnixMillis, random: [u8; 10]) -> Self {
         Self(uuid_v7(now, random).into_bytes())
     }
+
+    /// One of `shards` parts that subscriptions are spread over, by what is random of the id.
+    #[must_use]
+    pub fn shard(self, shards: u8) -> u8 {
+        self.0[15] % shards
+    }
 }
 
 impl JobId {

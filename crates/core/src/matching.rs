@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::event::AcceptedEvent;
 use crate::id::{SubscriberId, SubscriptionId};
+use crate::operational;
 use crate::time::UnixMillis;
 
 /// How far the clocks of two functions may lie apart. A subscription whose creation was answered before an event was
@@ -50,17 +51,19 @@ pub enum Expansion {
 }
 
 /// The subscriptions in `range` that get the event, each once, in the order of their ids, with whether that is up to
-/// their filters. `rows` are those of every pattern that matches the event's type.
+/// their filters. `rows` are those of every pattern that matches the event's type. An operational event is not for the
+/// subscription that it is about.
 pub fn matches<'a>(
     event: &AcceptedEvent,
     rows: impl IntoIterator<Item = &'a MatchRow>,
     range: Range,
 ) -> BTreeMap<SubscriptionId, bool> {
+    let itself = operational::about(event);
     let addressed =
         |row: &MatchRow| event.audience.as_ref().is_none_or(|audience| audience.contains(&row.subscriber));
     rows.into_iter()
         .filter(|row| range.contains(row.subscription) && row.created_at <= event.accepted_at + CLOCK_SKEW)
-        .filter(|row| addressed(row))
+        .filter(|row| addressed(row) && Some(row.subscription) != itself)
         .map(|row| (row.subscription, row.filtered))
         .collect()
 }

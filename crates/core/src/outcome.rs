@@ -4,11 +4,21 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::time::UnixMillis;
 
 /// The longest wait that a receiver may ask for with `Retry-After`.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
+
+/// How much of a receiver's answer is kept with an attempt, in bytes.
+pub const RESPONSE_EXCERPT_BYTES_MAX: usize = 1024;
+
+/// The longest character of UTF-8.
+const CHARACTER_BYTES_MAX: usize = 4;
+
+/// The status of a refused Security Event Token.
+const REJECTED_STATUS: u16 = 400;
 
 /// How an attempt ended, as the receiver's side shows it. Faults of our own are no outcome: such a task comes again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +30,20 @@ pub enum Outcome {
         /// The wait that `Retry-After` asked for.
         retry_after: Option<Duration>,
     },
+    /// The receiver refused a Security Event Token: 400, and an error code in JSON (RFC 8935, section 2.3).
+    Rejected,
     /// There was no answer.
     Unanswered(Failure),
+}
+
+/// How an attempt ended, and what the receiver said of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The begin of what the receiver answered, by [`excerpt`]; only where it did not take the delivery, since what else
+    /// it says is for nobody.
+    pub response: Option<String>,
 }
 
 /// Why there was no answer.
@@ -29,7 +51,8 @@ pub enum Outcome {
 pub enum Failure {
     /// Not within the time that an attempt has.
     TimedOut,
-    /// The connection could not be made.
+    /// The connection could not be made: it was refused, there is no way to the host, or TCP and TLS were not done within
+    /// the time that a connection has.
     Unreachable,
     /// The connection broke, or what came over it was no HTTP.
     Broken,
@@ -45,25 +68,28 @@ pub enum Failure {
     Token,
 }
 
-/// The name of an outcome in rows, logs and answers.
+/// The name of an outcome in rows, logs and answers. Unless it says otherwise, the delivery is tried again as its retry
+/// policy says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum OutcomeClass {
-    /// 2xx.
+    /// 2xx, whatever the body. The delivery is done.
     Delivered,
-    /// 3xx: redirects are not followed.
+    /// 3xx: redirects are not followed, since what stands elsewhere is not what was subscribed.
     Redirected,
     /// 401 or 403.
     Unauthorized,
-    /// 410: the receiver wants no more.
+    /// 410: the receiver wants no more. The delivery fails at once, and its subscription is disabled.
     Gone,
-    /// 413 or 415: the receiver cannot take this event.
+    /// 413 or 415: the receiver cannot take this event. The delivery fails at once.
     Unacceptable,
-    /// 429 or 503.
+    /// 429 or 503. The delivery waits for as long as `Retry-After` asks, up to [`RETRY_AFTER_MAX`], if that is longer.
     Throttled,
+    /// 400 with the error code of a receiver of Security Event Tokens. The delivery fails at once.
+    Rejected,
     /// Any other 4xx.
     ClientError,
-    /// Any other 5xx, and statuses that HTTP does not know.
+    /// Any other 5xx, statuses that HTTP does not know, and a change of protocols (101) that nobody asked for.
     ServerError,
     /// See [`Failure::TimedOut`].
     TimedOut,
@@ -110,6 +136,7 @@ impl Outcome {
                 400..=499 => OutcomeClass::ClientError,
                 _ => OutcomeClass::ServerError,
             },
+            Self::Rejected => OutcomeClass::Rejected,
             Self::Unanswered(failure) => match failure {
                 Failure::TimedOut => OutcomeClass::TimedOut,
                 Failure::Unreachable => OutcomeClass::Unreachable,
@@ -127,16 +154,18 @@ impl Outcome {
     pub fn status(self) -> Option<u16> {
         match self {
             Self::Answered { status, .. } => Some(status),
+            Self::Rejected => Some(REJECTED_STATUS),
             Self::Unanswered(_) => None,
         }
     }
 
-    /// What follows (CloudEvents HTTP webhook 1.0, section 2.2; 429 and 503: RFC 9110, section 10.2.3).
+    /// What follows (CloudEvents HTTP webhook 1.0, section 2.2; 429 and 503: RFC 9110, section 10.2.3; refused tokens:
+    /// RFC 8935, section 2.3).
     #[must_use]
     pub fn verdict(self) -> Verdict {
         match self.class() {
             OutcomeClass::Delivered => Verdict::Delivered,
-            OutcomeClass::Gone | OutcomeClass::Unacceptable => Verdict::Refused,
+            OutcomeClass::Gone | OutcomeClass::Unacceptable | OutcomeClass::Rejected => Verdict::Refused,
             OutcomeClass::Throttled => Verdict::Retry { not_before: self.retry_after().min(RETRY_AFTER_MAX) },
             OutcomeClass::Redirected
             | OutcomeClass::Unauthorized
@@ -158,6 +187,57 @@ impl Outcome {
             _ => Duration::ZERO,
         }
     }
+}
+
+impl Reply {
+    /// How the push of a Security Event Token ended (RFC 8935, section 2): a refusal with an error code is one for good.
+    #[must_use]
+    pub fn to_token(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Self {
+        let reply = Self::to_event(status, retry_after, body);
+        if status == REJECTED_STATUS && has_error_code(body) {
+            return Self { outcome: Outcome::Rejected, ..reply };
+        }
+        reply
+    }
+
+    /// How the delivery of any other payload ended.
+    #[must_use]
+    pub fn to_event(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Self {
+        let outcome = Outcome::Answered { status, retry_after };
+        let is_of_use = outcome.verdict() != Verdict::Delivered;
+        Self { outcome, response: is_of_use.then(|| excerpt(body)).flatten() }
+    }
+}
+
+/// Nobody said anything.
+impl From<Failure> for Reply {
+    fn from(failure: Failure) -> Self {
+        Self { outcome: Outcome::Unanswered(failure), response: None }
+    }
+}
+
+/// The begin of an answer's body as text, at most [`RESPONSE_EXCERPT_BYTES_MAX`] bytes and whole characters. What is no
+/// UTF-8, and control characters that are no line end or tab, are replaced, so that it can stand anywhere. `None` if it
+/// is empty.
+#[must_use]
+pub fn excerpt(body: &[u8]) -> Option<String> {
+    // A character that the slice cuts begins at the bound or after it.
+    let begin = &body[..body.len().min(RESPONSE_EXCERPT_BYTES_MAX + CHARACTER_BYTES_MAX)];
+    let mut text = String::new();
+    for character in String::from_utf8_lossy(begin).chars() {
+        let is_kept = !character.is_control() || matches!(character, '\n' | '\t');
+        let character = if is_kept { character } else { char::REPLACEMENT_CHARACTER };
+        if text.len() + character.len_utf8() > RESPONSE_EXCERPT_BYTES_MAX {
+            break;
+        }
+        text.push(character);
+    }
+    (!text.is_empty()).then_some(text)
+}
+
+/// Whether a body is a JSON object with an error code, a text (RFC 8935, section 2.3).
+fn has_error_code(body: &[u8]) -> bool {
+    serde_json::from_slice::<Value>(body).is_ok_and(|body| body["err"].is_string())
 }
 
 /// The wait that a `Retry-After` header asks for: seconds, or a date (RFC 9110, section 10.2.3). `None` if it says
@@ -205,11 +285,63 @@ mod tests {
             (answered(503, Some(1_000_000)), retry(86_400)),
             (answered(500, Some(30)), retry(0)),
             (answered(999, None), retry(0)),
+            (Outcome::Rejected, Verdict::Refused),
             (Outcome::Unanswered(Failure::Blocked), retry(0)),
             (Outcome::Unanswered(Failure::Token), retry(0)),
         ] {
             assert_eq!(outcome.verdict(), verdict, "{outcome:?}");
         }
+    }
+
+    #[test]
+    fn a_token_is_refused_for_good_by_an_error_code() {
+        let refusal = br#"{"err": "invalid_issuer", "description": "who?"}"#;
+        let reply = Reply::to_token(400, None, refusal);
+        assert_eq!((reply.outcome, reply.outcome.status()), (Outcome::Rejected, Some(400)));
+        assert_eq!(reply.response.unwrap().as_bytes(), refusal);
+        for body in
+            [&b""[..], b"{}", br#"["err"]"#, br#"{"err": 1}"#, br#"{"err": null}"#, b"err", &refusal[..20]]
+        {
+            assert_eq!(Reply::to_token(400, None, body).outcome, answered(400, None));
+        }
+        assert_eq!(Reply::to_token(500, None, refusal).outcome, answered(500, None));
+        assert_eq!(
+            Reply::to_event(400, None, refusal).outcome,
+            answered(400, None),
+            "that is no receiver of tokens"
+        );
+    }
+
+    #[test]
+    fn what_a_receiver_says_is_kept_where_it_did_not_take_the_delivery() {
+        assert_eq!(Reply::to_event(204, None, b"thanks").response, None);
+        assert_eq!(Reply::to_event(500, None, b"").response, None);
+        for status in [101, 302, 404, 500, 999] {
+            assert_eq!(Reply::to_event(status, None, b"why").response.as_deref(), Some("why"));
+        }
+        assert_eq!(
+            Reply::from(Failure::Tls),
+            Reply { outcome: Outcome::Unanswered(Failure::Tls), response: None }
+        );
+    }
+
+    #[test]
+    fn an_excerpt_is_whole_characters_that_can_stand_anywhere() {
+        let kept = |body: &[u8]| excerpt(body).unwrap();
+        assert_eq!(kept("a\tb\r\n\0\u{85}é".as_bytes()), "a\tb\u{fffd}\n\u{fffd}\u{fffd}é");
+        assert_eq!(kept(b"\xff\xfe!"), "\u{fffd}\u{fffd}!");
+        for (body, bytes) in [
+            ("x".repeat(2000), 1024),
+            ("é".repeat(2000), 1024),
+            ("€".repeat(2000), 1023),
+            ("🔔".repeat(256), 1024),
+        ] {
+            let kept = kept(body.as_bytes());
+            assert_eq!(kept.len(), bytes);
+            assert!(body.starts_with(&kept), "no character is cut: {kept}");
+        }
+        assert_eq!(kept(&[0xff; 2000]).len(), 1023, "what replaces is bounded too");
+        assert_eq!(excerpt(b""), None);
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::operational;
+
 /// The longest event type and pattern, in bytes.
 pub const TYPE_BYTES_MAX: usize = 255;
 
@@ -23,7 +25,7 @@ pub struct EventType(String);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum TypePattern {
-    /// `*`: every type.
+    /// `*`: every type that is published, so none of [`operational`].
     All,
     /// `consent.*` or `consent:*`: every type that begins with the text before the star, which ends a segment.
     Prefix(String),
@@ -59,12 +61,14 @@ impl EventType {
     }
 
     /// The texts of all patterns that match this type, from the most to the least specific: for
-    /// `consent:payment:approved` itself, `consent:payment:*`, `consent:*`, `*`.
+    /// `consent:payment:approved` itself, `consent:payment:*`, `consent:*`, `*`. The last one is not for what Carillon
+    /// itself tells ([`operational`]).
     pub fn patterns(&self) -> impl Iterator<Item = String> {
         let prefixes =
             self.0.char_indices().rev().filter(|(_, c)| ends_segment(*c)).map(|(at, _)| &self.0[..=at]);
         let wider = prefixes.filter(|prefix| prefix.len() < self.0.len()).map(|prefix| format!("{prefix}*"));
-        std::iter::once(self.0.clone()).chain(wider).chain(std::iter::once("*".to_owned()))
+        let all = (!operational::is_operational(self)).then(|| "*".to_owned());
+        std::iter::once(self.0.clone()).chain(wider).chain(all)
     }
 }
 
@@ -82,7 +86,7 @@ impl TypePattern {
     #[must_use]
     pub fn matches(&self, event_type: &EventType) -> bool {
         match self {
-            Self::All => true,
+            Self::All => !operational::is_operational(event_type),
             Self::Prefix(prefix) => event_type.0.len() > prefix.len() && event_type.0.starts_with(prefix),
             Self::Exact(exact) => exact == event_type,
         }

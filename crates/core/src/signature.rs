@@ -1,4 +1,4 @@
-//! Signatures of deliveries: Standard Webhooks 1.0.0, scheme `v1`.
+//! Signatures of deliveries: Standard Webhooks 1.0.0, schemes `v1` and `v1a`.
 
 use std::fmt;
 
@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret as _, SecretSlice};
 use sha2::Sha256;
 
 use crate::id::DeliveryId;
+use crate::keys::{NotSigned, Sign};
 
 /// How many random bytes a signing secret of ours has; Standard Webhooks wants 24 to 64.
 pub const SECRET_BYTES: usize = 32;
@@ -45,10 +46,26 @@ impl SigningSecret {
     fn sign_message(&self, id: &dyn fmt::Display, timestamp: u64, body: &[u8]) -> String {
         #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
         let mut mac = Hmac::<Sha256>::new_from_slice(self.0.expose_secret()).expect("any length is a key");
-        mac.update(format!("{id}.{timestamp}.").as_bytes());
+        mac.update(preamble(id, timestamp).as_bytes());
         mac.update(body);
         format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes()))
     }
+}
+
+/// The same entry by a key whose public part everybody can read (`v1a`).
+pub fn sign_with_key(
+    key: &dyn Sign,
+    delivery: DeliveryId,
+    timestamp: u64,
+    body: &[u8],
+) -> Result<String, NotSigned> {
+    let message = [preamble(&delivery, timestamp).as_bytes(), body].concat();
+    Ok(format!("v1a,{}", BASE64_STANDARD.encode(key.sign(&message)?)))
+}
+
+/// What is signed before the body.
+fn preamble(id: &dyn fmt::Display, timestamp: u64) -> String {
+    format!("{id}.{timestamp}.")
 }
 
 /// A key that Carillon makes for a receiver to know it by: `ck_` and these random bytes, as text that can stand in a

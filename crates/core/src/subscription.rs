@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::endpoint::Endpoint;
 use crate::id::{SubscriberId, SubscriptionId, WorkspaceId};
 use crate::invalid::Findings;
+use crate::keys::KeyAlgorithm;
 use crate::matching::MatchRow;
 use crate::pattern::{PATTERNS_MAX, PatternError, TypePattern};
 use crate::retry::RetryPolicy;
@@ -49,8 +50,14 @@ pub struct Details {
     pub filter: Option<FilterSource>,
     /// In what form they are delivered.
     pub format: Format,
+    /// What the tokens say that they are delivered in; there is one exactly where the format is that of tokens.
+    pub token: Option<TokenSettings>,
+    /// How deliveries are signed.
+    pub signatures: Signatures,
     /// How deliveries prove to the receiver who sends them, besides their signature.
     pub authorization: Authorization,
+    /// What they show to a receiver that demands a client certificate.
+    pub client_certificate: Option<ClientCertificate>,
     /// What else is sent with each delivery.
     pub headers: CustomHeaders,
     /// When to try again; the default schedule if absent.
@@ -79,6 +86,10 @@ pub enum Status {
 pub enum DisabledBy {
     /// Whoever manages it said so.
     Owner,
+    /// Its receiver answered that it is gone (410).
+    Gone,
+    /// Its receiver accepted nothing for 120 hours.
+    Failing,
 }
 
 /// A status without its reason.
@@ -104,6 +115,102 @@ pub enum Format {
     CloudEventsBinary,
     /// `type`, `timestamp` and `data` (Standard Webhooks 1.0.0, "Payload structure").
     StandardWebhooks,
+    /// `apiResource`, `updateTimestamp`, `resourcePayload` and `revision`: for events that have a revision.
+    Resource,
+    /// A signed token (RFC 8417), pushed as RFC 8935 says.
+    SecurityEventToken,
+}
+
+/// What deliveries show to a receiver that demands a client certificate (mTLS). Its key is a secret and kept elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientCertificate {
+    /// The certificate and those that vouch for it, in PEM.
+    pub chain: String,
+    /// When it expires.
+    pub expires_at: UnixMillis,
+}
+
+/// What the tokens of a subscription say besides their events.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenSettings {
+    /// Whom they are for.
+    pub audience: String,
+    /// What they are signed with.
+    pub algorithm: TokenAlgorithm,
+}
+
+/// What a token is signed with (RFC 7518, section 3.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum TokenAlgorithm {
+    /// By [`KeyAlgorithm::Rs256`].
+    #[default]
+    #[serde(rename = "RS256")]
+    Rs256,
+    /// By [`KeyAlgorithm::Es256`].
+    #[serde(rename = "ES256")]
+    Es256,
+}
+
+impl From<TokenAlgorithm> for KeyAlgorithm {
+    fn from(algorithm: TokenAlgorithm) -> Self {
+        match algorithm {
+            TokenAlgorithm::Rs256 => Self::Rs256,
+            TokenAlgorithm::Es256 => Self::Es256,
+        }
+    }
+}
+
+/// A scheme of the signatures in `webhook-signature` (Standard Webhooks 1.0.0, "Signature scheme").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SignatureScheme {
+    /// HMAC by the secrets that Carillon and the receiver share.
+    V1,
+    /// Ed25519 by the workspace's key, whose public part everybody can read.
+    V1a,
+}
+
+/// The schemes that deliveries are signed by: at least one, each once; `v1` by default.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<SignatureScheme>", into = "Vec<SignatureScheme>")]
+pub struct Signatures(Vec<SignatureScheme>);
+
+/// A list that is no list of schemes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must have `v1`, `v1a` or both, each once")]
+pub struct NotSignatures;
+
+impl Signatures {
+    /// Whether deliveries are signed by this scheme.
+    #[must_use]
+    pub fn include(&self, scheme: SignatureScheme) -> bool {
+        self.0.contains(&scheme)
+    }
+}
+
+impl Default for Signatures {
+    fn default() -> Self {
+        Self(vec![SignatureScheme::V1])
+    }
+}
+
+impl TryFrom<Vec<SignatureScheme>> for Signatures {
+    type Error = NotSignatures;
+
+    fn try_from(schemes: Vec<SignatureScheme>) -> Result<Self, NotSignatures> {
+        match schemes[..] {
+            [_] => Ok(Self(schemes)),
+            [one, other] if one != other => Ok(Self(schemes)),
+            _ => Err(NotSignatures),
+        }
+    }
+}
+
+impl From<Signatures> for Vec<SignatureScheme> {
+    fn from(signatures: Signatures) -> Self {
+        signatures.0
+    }
 }
 
 /// Which events of the asked-for types a subscription wants, as its owner wrote it. Compiled elsewhere.
@@ -179,6 +286,15 @@ pub enum RequestFormat {
     Form,
     /// A JSON object, as some services want it.
     Json,
+}
+
+impl Details {
+    /// The algorithms that deliveries are signed with by keys of the workspace.
+    pub fn key_algorithms(&self) -> impl Iterator<Item = KeyAlgorithm> {
+        let token = self.token.as_ref().map(|token| token.algorithm.into());
+        let v1a = self.signatures.include(SignatureScheme::V1a).then_some(KeyAlgorithm::EdDsa);
+        token.into_iter().chain(v1a)
+    }
 }
 
 impl Subscription {
@@ -269,7 +385,7 @@ impl From<Title> for String {
 }
 
 /// How many requests in a minute: 1 to 100,000.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct Rate(u32);
 
@@ -523,6 +639,18 @@ mod tests {
         };
         assert!(read(&many).is_err() && read(&[]).is_err());
         assert_eq!(read(&many[1..]).unwrap().len(), PATTERNS_MAX);
+    }
+
+    #[test]
+    fn deliveries_are_signed_by_at_least_one_scheme() {
+        let read = |json| serde_json::from_str::<Signatures>(json);
+        for wrong in ["[]", r#"["v1","v1"]"#, r#"["v2"]"#, r#"["v1","v1a","v1"]"#] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+        let both = read(r#"["v1a","v1"]"#).unwrap();
+        assert!(both.include(SignatureScheme::V1) && both.include(SignatureScheme::V1a));
+        assert_eq!(Signatures::default(), read(r#"["v1"]"#).unwrap());
+        assert!(!Signatures::default().include(SignatureScheme::V1a));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::id::{DeliveryId, EventDigest, EventKey, SubscriptionId, WorkspaceId};
 use crate::matching::Range;
 use crate::pattern::EventType;
 use crate::time::UnixMillis;
+use crate::trace::Trace;
 
 /// The version of every task's shape that this release writes.
 pub const VERSION: u32 = 1;
@@ -29,6 +30,8 @@ pub struct DeliveryTask {
     pub ask: Ask,
     /// Why the round before failed: with [`Ask::NewRound`] alone.
     pub reason: Option<FailReason>,
+    /// The time that was reserved for it by its subscription's rate.
+    pub slot: Option<UnixMillis>,
 }
 
 /// A task of the expansion queue: the deliveries of one event to a range of subscriptions.
@@ -53,6 +56,8 @@ pub struct EventRef {
     pub event_type: EventType,
     /// Its JSON text, unless it is larger than [`INLINE_BYTES_MAX`] or waits for long.
     pub json: Option<String>,
+    /// The trace that it belongs to. It goes with the text, and is read with it where that is absent.
+    pub trace: Option<Trace>,
 }
 
 /// Why a text is no task.
@@ -73,7 +78,7 @@ impl DeliveryTask {
     /// The first attempt of an event's delivery.
     #[must_use]
     pub fn first(event: EventRef, subscription: SubscriptionId) -> Self {
-        Self { subscription, event, ask: Ask::Attempt { round: 1, attempt: 1 }, reason: None }
+        Self { subscription, event, ask: Ask::Attempt { round: 1, attempt: 1 }, reason: None, slot: None }
     }
 
     /// The delivery's id.
@@ -85,19 +90,25 @@ impl DeliveryTask {
     /// The task of another attempt of the same delivery.
     #[must_use]
     pub fn asking(&self, ask: Ask) -> Self {
-        Self { ask, reason: None, ..self.clone() }
+        Self { ask, reason: None, slot: None, ..self.clone() }
+    }
+
+    /// The same task with the time that was reserved for it.
+    #[must_use]
+    pub fn at_slot(&self, slot: UnixMillis) -> Self {
+        Self { slot: Some(slot), ..self.clone() }
     }
 
     /// The dead letter of a delivery whose `round` failed: ids and the reason, never the body.
     #[must_use]
     pub fn letter(&self, round: u32, reason: FailReason) -> Self {
-        Self { ask: Ask::NewRound { after: round }, reason: Some(reason), ..self.by_reference() }
+        Self { ask: Ask::NewRound { after: round }, reason: Some(reason), slot: None, ..self.by_reference() }
     }
 
     /// The same task without the event's body: what waits for long must not take much room.
     #[must_use]
     pub fn by_reference(&self) -> Self {
-        Self { event: EventRef { json: None, ..self.event.clone() }, ..self.clone() }
+        Self { event: EventRef { json: None, trace: None, ..self.event.clone() }, ..self.clone() }
     }
 
     /// As JSON.
@@ -110,7 +121,7 @@ impl DeliveryTask {
                 Shape { round: Some(after), reason: self.reason, ..Shape::of(Kind::DeadLetter, &self.event)? }
             }
         };
-        Ok(serde_json::to_string(&Shape { subscription: Some(self.subscription), ..shape })?)
+        Ok(serde_json::to_string(&Shape { subscription: Some(self.subscription), slot: self.slot, ..shape })?)
     }
 
     /// From JSON.
@@ -123,7 +134,7 @@ impl DeliveryTask {
             _ => return Err(TaskError::Incomplete("delivery task")),
         };
         let subscription = shape.subscription.ok_or(TaskError::Incomplete("delivery task"))?;
-        Ok(Self { subscription, ask, reason: shape.reason, event: shape.event() })
+        Ok(Self { subscription, ask, reason: shape.reason, slot: shape.slot, event: shape.event() })
     }
 }
 
@@ -155,11 +166,13 @@ impl EventRef {
     pub fn of(event: &AcceptedEvent) -> Self {
         let inline = event.json.len() <= INLINE_BYTES_MAX && !event.json.contains(['\u{fffe}', '\u{ffff}']);
         let json = inline.then(|| event.json.clone());
+        let trace = event.trace.clone().filter(|_| inline);
         Self {
             key: event.key.clone(),
             accepted_at: event.accepted_at,
             event_type: event.event_type.clone(),
             json,
+            trace,
         }
     }
 }
@@ -197,11 +210,15 @@ struct Shape<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reason: Option<FailReason>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    slot: Option<UnixMillis>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     after: Option<SubscriptionId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     up_to: Option<SubscriptionId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     audience: Option<Audience>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trace: Option<Trace>,
     #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
     body: Option<&'a RawValue>,
 }
@@ -219,9 +236,11 @@ impl<'a> Shape<'a> {
             round: None,
             attempt: None,
             reason: None,
+            slot: None,
             after: None,
             up_to: None,
             audience: None,
+            trace: event.trace.clone(),
             body: event.json.as_deref().map(serde_json::from_str).transpose()?,
         })
     }
@@ -237,6 +256,7 @@ impl<'a> Shape<'a> {
             accepted_at: self.accepted_at,
             event_type: self.r#type,
             json: self.body.map(|body| body.get().to_owned()),
+            trace: self.trace,
         }
     }
 }
@@ -280,9 +300,16 @@ mod tests {
     #[test]
     fn tasks_come_back_as_they_went() {
         let task = DeliveryTask::first(event_ref(), subscription());
+        let trace = Trace::read("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", Some("a=1"));
+        let task = DeliveryTask { event: EventRef { trace, ..task.event }, ..task };
         let letter = task.letter(3, FailReason::Exhausted);
-        assert_eq!(letter.event.json, None);
-        for task in [task.asking(Ask::Attempt { round: 2, attempt: 7 }), task.by_reference(), letter] {
+        assert_eq!((&letter.event.json, &letter.event.trace), (&None, &None));
+        for task in [
+            task.asking(Ask::Attempt { round: 2, attempt: 7 }),
+            task.at_slot(UnixMillis(7)),
+            task.by_reference(),
+            letter,
+        ] {
             assert_eq!(DeliveryTask::from_json(&task.to_json().unwrap()).unwrap(), task);
         }
         let range = Range { after: None, up_to: Some(subscription()) };

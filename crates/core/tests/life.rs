@@ -1,6 +1,6 @@
 //! The life of one delivery under everything that queues and functions do to it: messages that come twice, late or out
 //! of order, functions that die between any two steps, sends that fail, a sweep, replays, and a subscription that is
-//! disabled, enabled or has to be confirmed at any moment.
+//! disabled, enabled, has to be confirmed or holds its deliveries at any moment.
 //!
 //! A worker here takes the same steps as the `deliver` function, one at a time, and the table checks the conditions of
 //! [`Row`]. Each case is a list of choices; afterwards all faults stop, and what is promised must hold.
@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use carillon_core::delivery::{Admission, Ask, Decision, FailReason, Row, Status, admit, decide};
+use carillon_core::delivery::{Admission, Ask, Decision, FailReason, HeldBy, Row, Status, admit, decide};
 use carillon_core::id::{DeliveryId, SubscriptionId};
 use carillon_core::outcome::{Failure, Outcome};
 use carillon_core::retry::{Pace, QUEUE_DELAY_MAX, RetryPolicy};
@@ -26,6 +26,12 @@ const STEPS_MAX: usize = 10_000;
 /// How long an attempt is put off.
 const PUT_OFF: Duration = Duration::from_mins(10);
 
+/// How often the clock ticks.
+const TICK: Duration = Duration::from_mins(1);
+
+/// How long the note of held deliveries is kept once none is found: longer than a function runs.
+const NOTE_KEPT: Duration = Duration::from_mins(10);
+
 /// Whether the subscription gets anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
@@ -33,6 +39,8 @@ enum Standing {
     /// Its endpoint's owner is asked.
     Awaited,
     Disabled,
+    /// Its circuit is open, or its rate spent.
+    Holding,
 }
 
 struct World {
@@ -48,6 +56,8 @@ struct World {
     sent: HashMap<(u32, u32), usize>,
     posts_after_the_end: usize,
     standing: Standing,
+    /// When a worker last noted that the subscription holds deliveries.
+    noted_at: Option<UnixMillis>,
     policy: RetryPolicy,
     pace: Pace,
     delivery: DeliveryId,
@@ -83,6 +93,8 @@ enum Step {
         numbers: (u32, u32),
         outcome: Option<Outcome>,
     },
+    Note(Admission),
+    Hold(Admission),
     PutOff(Admission),
     SendAgain {
         numbers: (u32, u32),
@@ -113,6 +125,7 @@ impl World {
             sent: HashMap::new(),
             posts_after_the_end: 0,
             standing: Standing::Active,
+            noted_at: None,
             policy: RetryPolicy::default(),
             pace: Pace::new(1.0, QUEUE_DELAY_MAX).unwrap(),
             delivery: DeliveryId::of(&event, SubscriptionId::new(UnixMillis(0), [0; 10])),
@@ -153,9 +166,15 @@ impl World {
                     Admission::Drop => Step::Acknowledge,
                     Admission::Letter { round, .. } => Step::SendLetter { round },
                     admission if self.standing == Standing::Awaited => Step::PutOff(admission),
+                    admission if self.standing == Standing::Holding => Step::Note(admission),
                     admission => Step::Claim(admission),
                 }
             }
+            Step::Note(admission) => {
+                self.noted_at = Some(self.now);
+                Step::Hold(admission)
+            }
+            Step::Hold(admission) => self.hold(&worker, admission),
             Step::PutOff(admission) => self.put_off(&worker, admission),
             Step::SendAgain { numbers: (round, attempt), at } => {
                 if !lost {
@@ -253,6 +272,38 @@ impl World {
         Step::SendAgain { numbers, at: until }
     }
 
+    /// Holds the delivery on the condition of a lease; a first one puts a row without attempts.
+    fn hold(&mut self, worker: &Worker, admission: Admission) -> Step {
+        let numbers = match (self.claim(worker, admission), &self.row) {
+            (Step::Post { first: true, .. }, Some(_)) => return Step::Acknowledge,
+            (Step::Post { numbers, .. }, _) => numbers,
+            (step, _) => return step,
+        };
+        let (round, attempt) = numbers;
+        let status = Decision::Held(HeldBy::Circuit).status();
+        self.row = Some(Row { round, attempt: attempt - 1, status, next_at: None, lease_until: None });
+        Step::Acknowledge
+    }
+
+    /// The clock releases what is held without a cause; with `lost` it dies before it sends the task. It forgets a note
+    /// that is old when nothing is held.
+    fn release(&mut self, lost: bool) {
+        let Some(noted_at) = self.noted_at else { return };
+        let held = self.row.as_ref().is_some_and(|row| row.status == Status::Held);
+        if !held && self.now.since(noted_at) >= NOTE_KEPT {
+            self.noted_at = None;
+        }
+        let now = self.now;
+        let Some(row) = self.row.as_mut().filter(|_| held && self.standing != Standing::Holding) else {
+            return;
+        };
+        assert!(row.releasable(row.round, row.attempt + 1));
+        *row = Row { status: Status::Retrying, next_at: Some(now), ..row.clone() };
+        if !lost {
+            self.queue.push(Message { ask: row.next(), visible_at: now });
+        }
+    }
+
     fn record(&mut self, first: bool, (round, attempt): (u32, u32), outcome: Option<Outcome>) -> Step {
         let holds = match &self.row {
             None => first,
@@ -282,7 +333,7 @@ impl World {
                 self.reason = Some(reason);
                 Step::SendLetter { round }
             }
-            Decision::Delivered | Decision::Cancelled => Step::Acknowledge,
+            Decision::Delivered | Decision::Cancelled | Decision::Held(_) => Step::Acknowledge,
         }
     }
 
@@ -310,6 +361,9 @@ impl World {
             // The owner consents, or it is too late for that.
             self.standing = if succeeds { Standing::Active } else { Standing::Disabled };
         }
+        if self.standing == Standing::Holding {
+            self.standing = Standing::Active;
+        }
         for _ in 0..STEPS_MAX {
             if !self.workers.is_empty() {
                 self.advance(0, succeeds, false);
@@ -318,6 +372,7 @@ impl World {
             } else if let Some(next) = self.next_moment() {
                 self.now = next;
                 self.sweep(false);
+                self.release(false);
             } else {
                 return;
             }
@@ -325,12 +380,14 @@ impl World {
         panic!("it never comes to rest");
     }
 
-    /// When something happens next by itself: a message becomes visible, or the sweep finds the row.
+    /// When something happens next by itself: a message becomes visible, or the clock finds the row.
     fn next_moment(&self) -> Option<UnixMillis> {
         let message = self.queue.iter().map(|message| message.visible_at).min();
         let row = self.row.as_ref().filter(|row| row.status == Status::Retrying);
         let swept = row.and_then(|row| row.next_at.max(row.lease_until)).map(|at| at + self.pace.overdue());
-        message.into_iter().chain(swept).min().map(|at| at.max(self.now))
+        let held = self.row.as_ref().is_some_and(|row| row.status == Status::Held);
+        let released = (held && self.noted_at.is_some()).then(|| self.now + TICK);
+        message.into_iter().chain(swept).chain(released).min().map(|at| at.max(self.now))
     }
 
     fn choose(&mut self, choice: u8, detail: usize) {
@@ -351,10 +408,12 @@ impl World {
                 let next = if odd { self.next_moment() } else { None };
                 self.now = next.unwrap_or(self.now + Duration::from_secs(20));
                 self.sweep(detail.is_multiple_of(3));
+                self.release(detail.is_multiple_of(5));
             }
             11 => self.replay(),
             12 => {
-                self.standing = [Standing::Active, Standing::Awaited, Standing::Disabled][detail % 3];
+                use Standing::{Active, Awaited, Disabled, Holding};
+                self.standing = [Active, Awaited, Disabled, Holding][detail % 4];
             }
             _ => {}
         }

@@ -5,6 +5,7 @@
 //! * [`Receiver`] is a subscriber's HTTP server: it verifies with the official library and answers as it is told.
 //! * [`Proxy`] stands between the functions and the local AWS and strikes at a chosen request.
 //! * [`Carillon`] speaks the service's own HTTP API.
+//! * `Hostile` (feature `hostile`) is a receiver that does what none should, one behaviour for each of its modes.
 //! * `Issuer` (feature `issuer`) is an issuer of tokens, right and forged.
 //!
 //! Nothing here is part of what deploys. No AWS SDK is used, so that `cargo xtask up` compiles in seconds.
@@ -14,6 +15,8 @@
 mod aws;
 mod carillon;
 mod client;
+#[cfg(feature = "hostile")]
+mod hostile;
 #[cfg(feature = "issuer")]
 mod issuer;
 mod process;
@@ -26,6 +29,8 @@ mod toolbox;
 pub use crate::aws::{LocalAws, Options};
 pub use crate::carillon::{Carillon, Subscription, event};
 pub use crate::client::{Reply, Request, send};
+#[cfg(feature = "hostile")]
+pub use crate::hostile::{AUTHORITY, Hostile, MODES, MOMENT, Mode};
 #[cfg(feature = "issuer")]
 pub use crate::issuer::{Issuer, Key};
 pub use crate::process::{environment, kill, process_behind, processes_of};

@@ -34,6 +34,11 @@ impl Toolbox {
         Self::made_from("schemathesis", &root().join("infra/local/schemathesis.txt"))
     }
 
+    /// The libraries of others that deliveries are verified by.
+    pub fn receivers() -> Result<Self> {
+        Self::made_from("receivers", &root().join("infra/local/receivers.txt"))
+    }
+
     /// What `cargo xtask lint` looks at dependencies with.
     pub fn linters() -> Result<Self> {
         Self::made_from("linters", &root().join("xtask/requirements.txt"))

@@ -14,9 +14,7 @@ pub(crate) fn failure(error: &reqwest::Error) -> Failure {
             Unresolved::NoAddress(_) => Failure::Dns,
         };
     }
-    if error.is_timeout() {
-        Failure::TimedOut
-    } else if cause::<rustls::Error>(error).is_some() {
+    if cause::<rustls::Error>(error).is_some() {
         Failure::Tls
     } else if error.is_builder() {
         // Plain HTTP where the deployment forbids it.
@@ -29,7 +27,7 @@ pub(crate) fn failure(error: &reqwest::Error) -> Failure {
 }
 
 /// The first error of this type among the causes, those that hide in an [`std::io::Error`] included.
-fn cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+pub(crate) fn cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref::<T>() {

@@ -2,26 +2,34 @@
 //!
 //! An address is checked where the URL states it and in the resolver, whose answer is the one that is connected to, so
 //! a name cannot stand for one address when it is checked and for another when it is used. Redirects are not followed,
-//! proxies not used, cookies not kept.
+//! proxies not used, cookies not kept, bodies not decompressed. Whatever a receiver does, a request ends within its time,
+//! and takes no more memory than its bounds say.
 
+mod clients;
 mod failure;
+mod identity;
 mod resolver;
+mod reuse;
+mod validity;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use carillon_core::endpoint::{Endpoint, EndpointRules};
-use carillon_core::outcome::{Failure, Outcome, retry_after};
+use carillon_core::outcome::{Failure, Reply, retry_after};
 use carillon_core::time::UnixMillis;
 use http::Method;
-use http::header::{HeaderMap, RETRY_AFTER};
-use reqwest::redirect::Policy;
+use http::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use tokio::time::{Instant, timeout_at};
 
+use crate::clients::Clients;
 use crate::failure::failure;
+pub use crate::identity::{CHAIN_MAX, ClientIdentity, NoIdentity};
 use crate::resolver::GuardedResolver;
 pub use crate::resolver::{Looking, Lookup, SystemLookup, Unresolved};
 
-/// How long making a connection may take.
+/// How long making a connection may take: look-up, TCP and TLS.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the look-up of a name may take when an endpoint is written.
@@ -30,23 +38,23 @@ pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 /// How much of an answer's body is read, in bytes. A body that was read leaves its connection fit for the next request.
 pub const RESPONSE_BYTES_MAX: usize = 64 * 1024;
 
-/// How long an idle connection is kept. Longer, and most would be closed by the other side while the function is frozen.
-const IDLE_KEPT: Duration = Duration::from_secs(50);
+/// How long the body of an answer to a post is read. Its status has told how the post ended: a receiver that drips its
+/// words holds nothing up.
+pub const RESPONSE_TIME_MAX: Duration = Duration::from_secs(2);
 
-const USER_AGENT: &str = concat!("Carillon/", env!("CARGO_PKG_VERSION"));
+/// The media type of a Security Event Token (RFC 8417, section 2.3), whose receivers refuse as RFC 8935 says.
+const SECURITY_EVENT_TOKEN: &str = "application/secevent+jwt";
 
 /// Makes outbound requests. Built once, since it holds the connections.
 #[derive(Clone, Debug)]
 pub struct Sender {
-    client: reqwest::Client,
-    /// Takes whatever certificate a receiver shows. Only deployments for tests have it, those that allow plain HTTP too.
-    unchecked: Option<reqwest::Client>,
+    clients: Arc<Clients>,
     resolver: GuardedResolver,
     rules: EndpointRules,
 }
 
-/// What is sent.
-#[derive(Clone, Debug)]
+/// What is sent. It may hold secrets, so it has no `Debug`.
+#[derive(Clone)]
 pub struct Request<'a> {
     /// How.
     pub method: Method,
@@ -61,6 +69,8 @@ pub struct Request<'a> {
     /// Whether the receiver's certificate must be valid and its own. A deployment that demands HTTPS checks it whatever
     /// is said here.
     pub check_certificates: bool,
+    /// What is shown to a receiver that demands a client certificate.
+    pub identity: Option<&'a ClientIdentity>,
 }
 
 /// What came back.
@@ -74,8 +84,8 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-/// What is posted.
-#[derive(Clone, Debug)]
+/// What is posted. It may hold secrets, so it has no `Debug`.
+#[derive(Clone)]
 pub struct Post<'a> {
     /// Where to.
     pub endpoint: &'a Endpoint,
@@ -88,6 +98,8 @@ pub struct Post<'a> {
     /// Whether the receiver's certificate must be valid and its own. A deployment that demands HTTPS checks it whatever
     /// is said here.
     pub check_certificates: bool,
+    /// What is shown to a receiver that demands a client certificate.
+    pub identity: Option<&'a ClientIdentity>,
 }
 
 /// The sender cannot be built.
@@ -104,11 +116,8 @@ impl Sender {
     /// The same with another way to find the addresses of names: what it finds is guarded just so.
     pub fn with_lookup(rules: &EndpointRules, lookup: impl Lookup + 'static) -> Result<Self, NotBuilt> {
         let resolver = GuardedResolver::new(lookup, rules.reach.clone());
-        let client = guarded(&resolver, rules).build()?;
-        let unchecked = rules
-            .allow_insecure
-            .then(|| guarded(&resolver, rules).tls_danger_accept_invalid_certs(true).build());
-        Ok(Self { client, unchecked: unchecked.transpose()?, resolver, rules: rules.clone() })
+        let clients = Arc::new(Clients::new(resolver.clone(), rules)?);
+        Ok(Self { clients, resolver, rules: rules.clone() })
     }
 
     /// The deployment's rules, for endpoints that are found on the way.
@@ -130,50 +139,51 @@ impl Sender {
 
     /// Sends a request, and tells what came back.
     pub async fn request(&self, request: Request<'_>) -> Result<Answer, Failure> {
-        let Request { method, endpoint, headers, body, timeout, check_certificates } = request;
-        if endpoint.address().is_some_and(|address| self.resolver.admit(address).is_err()) {
-            return Err(Failure::Blocked);
-        }
-        let client = self.unchecked.as_ref().filter(|_| !check_certificates).unwrap_or(&self.client);
-        let request = client.request(method, endpoint.url().clone()).headers(headers).timeout(timeout);
-        let request = if body.is_empty() { request } else { request.body(body) };
-        let mut answer = request.send().await.map_err(|error| failure(&error))?;
-        let (status, headers) = (answer.status().as_u16(), std::mem::take(answer.headers_mut()));
-        Ok(Answer { status, headers, body: read(answer).await })
+        let body_time = request.timeout;
+        self.exchange(request, body_time).await
     }
 
     /// Posts, and tells how that ended. `now` is what dates in `Retry-After` are compared with.
-    pub async fn post(&self, post: Post<'_>, now: UnixMillis) -> Outcome {
-        let Post { endpoint, headers, body, timeout, check_certificates } = post;
+    pub async fn post(&self, post: Post<'_>, now: UnixMillis) -> Reply {
+        let Post { endpoint, headers, body, timeout, check_certificates, identity } = post;
+        let is_token =
+            headers.get(CONTENT_TYPE).is_some_and(|content_type| content_type == SECURITY_EVENT_TOKEN);
         let method = Method::POST;
-        match self.request(Request { method, endpoint, headers, body, timeout, check_certificates }).await {
-            Err(failure) => Outcome::Unanswered(failure),
-            Ok(answer) => {
-                let asked = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let request = Request { method, endpoint, headers, body, timeout, check_certificates, identity };
+        match self.exchange(request, RESPONSE_TIME_MAX).await {
+            Err(failure) => failure.into(),
+            Ok(Answer { status, headers, body }) => {
+                let asked = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
                 let retry_after = asked.and_then(|value| retry_after(value, now));
-                Outcome::Answered { status: answer.status, retry_after }
+                let reply = if is_token { Reply::to_token } else { Reply::to_event };
+                reply(status, retry_after, &body)
             }
         }
     }
+
+    /// A request and its answer, of whose body what comes in this time is read.
+    async fn exchange(&self, request: Request<'_>, body_time: Duration) -> Result<Answer, Failure> {
+        let Request { method, endpoint, headers, body, timeout, check_certificates, identity } = request;
+        let until = Instant::now() + timeout;
+        if endpoint.address().is_some_and(|address| self.resolver.admit(address).is_err()) {
+            return Err(Failure::Blocked);
+        }
+        let client = self.clients.of(check_certificates, identity).map_err(|error| failure(&error))?;
+        let request = client.request(method, endpoint.url().clone()).headers(headers);
+        let request = if body.is_empty() { request } else { request.body(body) };
+        let request = request.build().map_err(|error| failure(&error))?;
+        let sent = timeout_at(until, reuse::send(&client, request)).await.map_err(|_| Failure::TimedOut)?;
+        let mut answer = sent.map_err(|error| failure(&error))?;
+        let (status, headers) = (answer.status().as_u16(), std::mem::take(answer.headers_mut()));
+        let body = read(answer, until.min(Instant::now() + body_time)).await;
+        Ok(Answer { status, headers, body })
+    }
 }
 
-/// What all requests have in common.
-#[expect(clippy::disallowed_methods, reason = "the one place where an HTTP client is built")]
-fn guarded(resolver: &GuardedResolver, rules: &EndpointRules) -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
-        .user_agent(USER_AGENT)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .pool_idle_timeout(IDLE_KEPT)
-        .https_only(!rules.allow_insecure)
-        .redirect(Policy::none())
-        .no_proxy()
-        .dns_resolver(resolver.clone())
-}
-
-/// Reads the body as far as its bound. The status has said what counts most, so a body that breaks off is no failure.
-async fn read(mut answer: reqwest::Response) -> Bytes {
+/// Reads the body as far as its bounds. The status has said what counts most, so a body that breaks off is no failure.
+async fn read(mut answer: reqwest::Response, until: Instant) -> Bytes {
     let mut body = BytesMut::new();
-    while let Ok(Some(chunk)) = answer.chunk().await {
+    while let Ok(Ok(Some(chunk))) = timeout_at(until, answer.chunk()).await {
         let left = RESPONSE_BYTES_MAX - body.len();
         body.extend_from_slice(&chunk[..chunk.len().min(left)]);
         if body.len() == RESPONSE_BYTES_MAX {
@@ -185,6 +195,7 @@ async fn read(mut answer: reqwest::Response) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use carillon_core::outcome::Outcome;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
@@ -222,8 +233,9 @@ mod tests {
             body: Bytes::from_static(b"{}"),
             timeout: Duration::from_millis(500),
             check_certificates: true,
+            identity: None,
         };
-        sender.post(post, UnixMillis(0)).await
+        sender.post(post, UnixMillis(0)).await.outcome
     }
 
     async fn answered(answer: &'static [u8]) -> Outcome {
@@ -285,12 +297,13 @@ mod tests {
             body: Bytes::new(),
             timeout: Duration::from_millis(500),
             check_certificates: true,
+            identity: None,
         };
         let answer = Sender::new(&rules).unwrap().request(request).await.unwrap();
         assert_eq!((answer.status, &answer.body[..]), (401, &b"short"[..]), "as far as it came");
         assert_eq!(answer.headers["x-why"], "because");
         let long = reqwest::Response::from(http::Response::new(vec![7; RESPONSE_BYTES_MAX + 1]));
-        assert_eq!(read(long).await.len(), RESPONSE_BYTES_MAX);
+        assert_eq!(read(long, Instant::now() + RESPONSE_TIME_MAX).await.len(), RESPONSE_BYTES_MAX);
     }
 
     #[tokio::test]

@@ -145,10 +145,11 @@ async fn tried(sender: &Sender, endpoint: &Endpoint) -> (Option<Failure>, Outcom
         body: Bytes::new(),
         timeout,
         check_certificates: true,
+        identity: None,
     };
     let requested = sender.request(request).await.err();
-    let post = Post { endpoint, headers, body, timeout, check_certificates: false };
-    (requested, sender.post(post, UnixMillis(0)).await)
+    let post = Post { endpoint, headers, body, timeout, check_certificates: false, identity: None };
+    (requested, sender.post(post, UnixMillis(0)).await.outcome)
 }
 
 #[tokio::test]

@@ -49,9 +49,24 @@ async fn outcomes(endpoint: &Endpoint, allow_insecure: bool, check_certificates:
     let rules = EndpointRules { reach: "127.0.0.0/8".parse().unwrap(), allow_insecure };
     let sender = Sender::new(&rules).unwrap();
     let (headers, body, timeout) = (HeaderMap::new(), Bytes::from_static(b"{}"), Duration::from_secs(10));
-    let post = Post { endpoint, headers: headers.clone(), body: body.clone(), timeout, check_certificates };
-    let posted = sender.post(post, UnixMillis(0)).await;
-    let request = Request { method: Method::POST, endpoint, headers, body, timeout, check_certificates };
+    let post = Post {
+        endpoint,
+        headers: headers.clone(),
+        body: body.clone(),
+        timeout,
+        check_certificates,
+        identity: None,
+    };
+    let posted = sender.post(post, UnixMillis(0)).await.outcome;
+    let request = Request {
+        method: Method::POST,
+        endpoint,
+        headers,
+        body,
+        timeout,
+        check_certificates,
+        identity: None,
+    };
     let requested = match sender.request(request).await {
         Ok(answer) => Outcome::Answered { status: answer.status, retry_after: None },
         Err(failure) => Outcome::Unanswered(failure),

@@ -1,5 +1,7 @@
 //! What every handler needs, built once; and how lists are asked for and answered.
 
+use std::time::Duration;
+
 use carillon_aws::config::{ConfigTable, Page, StoredWorkspace};
 use carillon_aws::environment::{SettingError, setting};
 use carillon_aws::error::AwsError;
@@ -14,6 +16,8 @@ use carillon_http::problem::Problem;
 use carillon_sender::{NotBuilt, Sender};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+
+const DAY: Duration = Duration::from_hours(24);
 
 /// How many items a page has unless the caller says, and at most.
 const PAGE_DEFAULT: i32 = 50;
@@ -30,6 +34,8 @@ pub struct Desk {
     pub(crate) rules: EndpointRules,
     /// What URLs of this API begin with, without a slash at the end.
     pub(crate) public_url: String,
+    /// How long events are kept.
+    pub(crate) retention: Duration,
 }
 
 /// The function does not start.
@@ -61,6 +67,7 @@ impl Desk {
             sender: Sender::new(&rules)?,
             rules,
             public_url: public_url.trim_end_matches('/').to_owned(),
+            retention: DAY * setting("RETENTION_DAYS")?,
         })
     }
 

@@ -8,6 +8,7 @@ mod conditional;
 mod desk;
 mod docs;
 mod jobs;
+mod keys;
 mod parameters;
 mod problems;
 mod subscriptions;
@@ -42,6 +43,7 @@ fn routes() -> OpenApiRouter<Arc<Desk>> {
         .merge(clients::router())
         .merge(types::router())
         .merge(subscriptions::router())
+        .merge(keys::router())
         .merge(jobs::router())
         .merge(problems::router())
         .merge(docs::router());
@@ -80,6 +82,8 @@ pub fn complete(document: &mut OpenApi) {
         (name = "events", description = "What has happened"),
         (name = "subscriptions", description = "Who hears of it, and how"),
         (name = "confirmations", description = "Owners of endpoints say that they want to be called"),
+        (name = "keys", description = "What deliveries are signed with, besides the secrets of subscriptions"),
+        (name = "public keys", description = "What receivers verify deliveries with. Open to everybody"),
         (name = "jobs", description = "Work that outlasts a request"),
         (name = "about", description = "The API itself. Open to everybody"),
     ),
@@ -144,7 +148,8 @@ mod tests {
     fn what_needs_a_token_says_so() {
         for (name, operation) in operations() {
             let open = operation["security"][0].as_object().unwrap().is_empty();
-            let about = ["about", "confirmations"].iter().any(|tag| operation["tags"][0] == *tag);
+            let about =
+                ["about", "confirmations", "public keys"].iter().any(|tag| operation["tags"][0] == *tag);
             assert_eq!(open, about, "{name}");
             for status in ["401", "403", "404", "503"] {
                 assert!(open || operation["responses"][status].is_object(), "{name} {status}");

@@ -10,7 +10,9 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use carillon_aws::config::{StoredType, TYPES_MAX, Written};
-use carillon_catalogue::{EventTypeDefinition, NewEventType, RESERVED_PREFIX, builtin, builtin_type};
+use carillon_catalogue::{
+    EventTypeDefinition, NewEventType, RESERVED_PREFIX, builtin, builtin_type, operational,
+};
 use carillon_core::id::WorkspaceId;
 use carillon_core::invalid::Invalid;
 use carillon_core::pattern::{EventType, SEGMENTS_MAX, TYPE_BYTES_MAX};
@@ -66,9 +68,10 @@ async fn list(
         Wanted::Builtin => Vec::new(),
         Wanted::All | Wanted::Own => desk.config.type_names(&id).await?,
     };
-    let builtin = if source == Wanted::Own { &[] } else { builtin(kind) };
+    let given: Vec<_> =
+        if source == Wanted::Own { Vec::new() } else { builtin(kind).iter().chain(operational()).collect() };
     let (entries, next) =
-        page(builtin, own, usize::try_from(limit).unwrap_or_default(), after.as_ref().map(|after| &after.0));
+        page(given, own, usize::try_from(limit).unwrap_or_default(), after.as_ref().map(|after| &after.0));
     let listed = stream::iter(entries).map(|entry| listed(&desk, &id, entry)).buffered(READS_AT_ONCE);
     let listed: Vec<Option<ListedType>> = listed.try_collect().await?;
     Ok(Json(List { items: listed.into_iter().flatten().collect(), next }))
@@ -101,7 +104,8 @@ async fn read(
 ) -> Result<Response, Problem> {
     let name: EventType = name.parse().map_err(|_| Problem::NotFound)?;
     let Workspace { id, kind, .. } = desk.workspace(&workspace).await?.workspace;
-    if let Some(definition) = builtin_type(kind, &name) {
+    let given = builtin_type(kind, &name).or_else(|| operational().iter().find(|known| known.name == name));
+    if let Some(definition) = given {
         return Ok(answered(definition.clone()));
     }
     let stored = desk.config.event_type(&id, &name).await?.ok_or(Problem::NotFound)?;
@@ -266,13 +270,13 @@ impl Entry {
 
 /// The first `limit` types behind `after` in the order of their names, and where the next page begins.
 fn page(
-    builtin: &'static [EventTypeDefinition],
+    given: Vec<&'static EventTypeDefinition>,
     own: Vec<EventType>,
     limit: usize,
     after: Option<&EventType>,
 ) -> (Vec<Entry>, Option<String>) {
     let mut entries: Vec<_> =
-        builtin.iter().map(Entry::Builtin).chain(own.into_iter().map(Entry::Own)).collect();
+        given.into_iter().map(Entry::Builtin).chain(own.into_iter().map(Entry::Own)).collect();
     entries.retain(|entry| after.is_none_or(|after| entry.name() > after));
     entries.sort_by(|a, b| a.name().cmp(b.name()));
     let more = entries.len() > limit;
@@ -375,7 +379,7 @@ mod tests {
         let mut seen = Vec::new();
         let mut after = None;
         loop {
-            let (entries, next) = page(&[], own.clone(), 2, after.as_ref());
+            let (entries, next) = page(Vec::new(), own.clone(), 2, after.as_ref());
             seen.extend(entries.iter().map(|entry| entry.name().to_string()));
             match next {
                 Some(next) => after = Some(name(&next)),
@@ -383,6 +387,6 @@ mod tests {
             }
         }
         assert_eq!(seen, ["a", "b", "c", "d:x", "e"]);
-        assert_eq!(page(&[], own, 5, None).1, None);
+        assert_eq!(page(Vec::new(), own, 5, None).1, None);
     }
 }

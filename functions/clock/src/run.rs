@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use carillon_aws::batch_read::Item;
-use carillon_aws::deliveries::{Claim, Delivery, DeliveryTable};
+use carillon_aws::deliveries::{Claim, Delivery, DeliveryTable, State};
 use carillon_aws::environment::setting;
 use carillon_aws::error::AwsError;
+use carillon_aws::metrics::{Counter, Metrics};
 use carillon_aws::queue::{Message, Queue};
-use carillon_aws::schedule::{Due, ScheduleTable};
+use carillon_aws::schedule::{Due, HeldNote, ScheduleTable};
 use carillon_aws::{DynamoDb, SHARDS, Sqs, now, sdk_config};
+use carillon_core::delivery::Status;
 use carillon_core::retry::{Pace, QUEUE_DELAY_MAX, delay_seconds};
 use carillon_core::time::UnixMillis;
-use futures::stream::{self, StreamExt as _};
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 
 /// How far ahead a run looks: the minute until the next one, and some more in case that is late.
@@ -26,12 +28,28 @@ const PAGE: i32 = 100;
 /// How many shards a run works on at once.
 const SHARDS_AT_ONCE: usize = 4;
 
+/// How many deliveries of a subscription a run releases at most: a receiver that comes back is not to be buried.
+const RELEASED_MAX: usize = 3000;
+
+/// Over how much of the time until the next run they are spread.
+const RELEASED_OVER: Duration = Duration::from_secs(50);
+
+/// How far the clocks of two functions may lie apart.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(1);
+
+/// As many are sent at once.
+const FEW: usize = 50;
+
+/// How many rows are written at once.
+const WRITES_AT_ONCE: usize = 10;
+
 /// Tables, the queue, and the deployment's pace.
 pub(crate) struct Clock {
     schedule: ScheduleTable,
     deliveries: DeliveryTable,
     queue: Queue,
     pace: Pace,
+    metrics: Metrics,
 }
 
 /// What a run did, also its answer.
@@ -41,6 +59,8 @@ pub(crate) struct Done {
     due: usize,
     /// Tasks that were sent again, since theirs must have been lost.
     overdue: usize,
+    /// Deliveries that were held and may go on.
+    released: usize,
     /// Shards that another run had.
     left: usize,
 }
@@ -54,6 +74,7 @@ impl Clock {
             deliveries: DeliveryTable::new(dynamodb, setting("DELIVERIES_TABLE")?),
             queue: Queue::new(Sqs::new(&sdk), setting("DELIVERY_QUEUE_URL")?),
             pace: Pace::new(setting("RETRY_SCALE")?, QUEUE_DELAY_MAX)?,
+            metrics: Metrics::from_environment()?,
         })
     }
 
@@ -75,7 +96,17 @@ impl Clock {
                 }
             }
         }
-        tracing::info!(due = done.due, overdue = done.overdue, left = done.left, "run");
+        tracing::info!(
+            due = done.due,
+            overdue = done.overdue,
+            released = done.released,
+            left = done.left,
+            "run"
+        );
+        self.metrics.count(Counter::DueSent, done.due);
+        self.metrics.count(Counter::OverdueResent, done.overdue);
+        self.metrics.count(Counter::Released, done.released);
+        self.metrics.flush();
         failed.map_or(Ok(done), Err)
     }
 
@@ -83,7 +114,9 @@ impl Clock {
         // Most shards have nothing to do most of the time, and are not worth a lease then.
         let (due, more_due) = self.schedule.due(shard, now() + AHEAD, 1, None).await?;
         let (overdue, more_overdue) = self.overdue(shard, 1, None).await?;
-        if due.is_empty() && overdue.is_empty() && more_due.is_none() && more_overdue.is_none() {
+        let (held, more_held) = self.schedule.held(shard, 1, None).await?;
+        let nothing = due.is_empty() && overdue.is_empty() && held.is_empty();
+        if nothing && more_due.is_none() && more_overdue.is_none() && more_held.is_none() {
             return Ok(Done::default());
         }
         if !self.schedule.lease(shard, now(), deadline).await? {
@@ -91,8 +124,9 @@ impl Clock {
         }
         // Each whatever becomes of the other.
         let (due, overdue) = (self.send_due(shard, until).await, self.sweep(shard, until).await);
+        let released = self.release(shard, until).await;
         self.schedule.release(shard, deadline).await?;
-        Ok(Done { due: due?, overdue: overdue?, left: 0 })
+        Ok(Done { due: due?, overdue: overdue?, released: released?, left: 0 })
     }
 
     /// Sends what is due before the next run, each held back to its second; then removes it from the schedule.
@@ -128,7 +162,7 @@ impl Clock {
             for delivery in &page {
                 // Noted first: a run that dies in between leaves it to a later sweep, instead of sending it every time.
                 if self.deliveries.resend(delivery, now()).await? == Claim::Won {
-                    messages.extend(message(delivery));
+                    messages.extend(message(delivery, 0));
                 }
             }
             let resent = messages.len();
@@ -142,6 +176,65 @@ impl Clock {
             }
         }
         Ok(count)
+    }
+
+    /// Releases what is held without a cause, and of what is held with one as much as that lets through.
+    async fn release(&self, shard: u8, until: UnixMillis) -> Result<usize, AwsError> {
+        let (mut count, mut after) = (0, None);
+        while now() < until {
+            let (notes, next) = self.schedule.held(shard, PAGE, after).await?;
+            for note in notes {
+                count += self.release_of(note, until).await?;
+            }
+            after = next;
+            if after.is_none() {
+                break;
+            }
+        }
+        Ok(count)
+    }
+
+    /// Releases deliveries of one subscription, the oldest events first.
+    async fn release_of(&self, note: HeldNote, until: UnixMillis) -> Result<usize, AwsError> {
+        let state = self.deliveries.state(note.subscription).await?;
+        let Some(start) = release_at(&state, now()) else { return Ok(0) };
+        let room = room(&state, now());
+        let (mut released, mut after, mut looked) = (Vec::new(), None, false);
+        while released.len() < room && now() < until {
+            let limit = i32::try_from(room - released.len()).unwrap_or(PAGE).min(PAGE);
+            let (page, next) = self.deliveries.held(note.subscription, limit, after).await?;
+            released.extend(self.free(page).await?);
+            after = next;
+            looked = after.is_none();
+            if looked {
+                break;
+            }
+        }
+        if released.is_empty() && looked && now().since(note.noted_at) >= self.pace.overdue() {
+            // Nothing is held, and whoever noted that it was about to hold something has ended.
+            self.schedule.forget_held(note).await?;
+        }
+        let (begin, count) = (start.max(now()), released.len());
+        let messages = released.iter().enumerate().filter_map(|(place, delivery)| {
+            let at = begin + spread(place, count);
+            message(delivery, delay_seconds(now(), at))
+        });
+        // What could not be sent is overdue in a while.
+        for sent in self.queue.send(messages.collect()).await {
+            sent?;
+        }
+        Ok(count)
+    }
+
+    /// Those of a page that were held until now.
+    async fn free(&self, page: Vec<Delivery>) -> Result<Vec<Delivery>, AwsError> {
+        let freeing = page.into_iter().filter(|delivery| delivery.row.status == Status::Held);
+        let freeing = freeing.map(async |delivery| {
+            let claim = self.deliveries.release(&delivery, now()).await?;
+            Ok::<_, AwsError>((claim == Claim::Won).then_some(delivery))
+        });
+        let freed: Vec<_> = stream::iter(freeing).buffered(WRITES_AT_ONCE).try_collect().await?;
+        Ok(freed.into_iter().flatten().collect())
     }
 
     async fn overdue(
@@ -164,15 +257,40 @@ impl std::ops::Add for Done {
         Self {
             due: self.due + other.due,
             overdue: self.overdue + other.overdue,
+            released: self.released + other.released,
             left: self.left + other.left,
         }
     }
 }
 
-fn message(delivery: &Delivery) -> Option<Message> {
+/// From when on deliveries of a subscription may be released; `None`: not before the next run.
+fn release_at(state: &State, now: UnixMillis) -> Option<UnixMillis> {
+    match state.trial_at() {
+        None => Some(now),
+        // One that comes before its time, by another clock, would be held again.
+        Some(trial_at) => (trial_at <= now + AHEAD).then_some(trial_at + CLOCKS_DIFFER),
+    }
+}
+
+/// How many of them: one for the trial of an open circuit, or as many as there is room for in its slots.
+fn room(state: &State, now: UnixMillis) -> usize {
+    if state.trial_at().is_some() {
+        return 1;
+    }
+    let slots = state.room(now).map_or(RELEASED_MAX, |room| usize::try_from(room).unwrap_or(usize::MAX));
+    slots.min(RELEASED_MAX)
+}
+
+/// When the delivery at this place of so many is sent. A few are no burden.
+fn spread(place: usize, count: usize) -> Duration {
+    let number = |number| u32::try_from(number).unwrap_or(u32::MAX);
+    if count <= FEW { Duration::ZERO } else { RELEASED_OVER * number(place) / number(count) }
+}
+
+fn message(delivery: &Delivery, delay_seconds: u16) -> Option<Message> {
     let task = delivery.task();
     match task.to_json() {
-        Ok(body) => Some(Message { body, group: task.subscription.to_string(), delay_seconds: 0 }),
+        Ok(body) => Some(Message { body, group: task.subscription.to_string(), delay_seconds }),
         Err(error) => {
             tracing::error!(delivery = %task.delivery(), %error, "a task cannot be written");
             None

@@ -1,22 +1,28 @@
-//! One task: admit, claim, post, record, decide what follows; in this order, for the reasons that
-//! [`carillon_core::delivery`] gives.
+//! One task: admit, pass the [gate](crate::gate), claim, post, record, learn, decide what follows; in this order, for the
+//! reasons that [`carillon_core::delivery`] gives.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use carillon_aws::deliveries::{Claim, Delivery, State};
 use carillon_aws::error::AwsError;
+use carillon_aws::metrics::Counter;
 use carillon_aws::now;
-use carillon_core::delivery::{Admission, Ask, AttemptRecord, Decision, FailReason, admit, decide};
-use carillon_core::outcome::{Failure, Outcome};
-use carillon_core::payload::{Unreadable, payload};
+use carillon_core::delivery::{Admission, Ask, AttemptRecord, Decision, FailReason, HeldBy, admit, decide};
+use carillon_core::health::Lesson;
+use carillon_core::operational::{FAILING_ATTEMPT, News, Troubled};
+use carillon_core::outcome::{Failure, Outcome, Reply};
+use carillon_core::payload::{NoPayload, Payload};
 use carillon_core::retry::QUEUE_DELAY_MAX;
 use carillon_core::subscription::AttemptTimeout;
 use carillon_core::task::DeliveryTask;
 use carillon_core::time::UnixMillis;
+use carillon_core::trace::Trace;
 
 use crate::courier::Courier;
 use crate::exchange::Exchange;
+use crate::gate::{NoPass, Pass};
+use crate::receiver::{Receiver, Seen, forget};
 use crate::request::{Prepared, Unwritable, prepare};
 use crate::targets::Target;
 
@@ -38,6 +44,11 @@ const CLOCKS_DIFFER: Duration = Duration::from_secs(1);
 /// A receiver that has not answered by then is slow.
 const SLOW_AFTER: Duration = Duration::from_secs(2);
 
+/// After this an attempt is begun anew in the slow lane. The first attempts at a receiver that hangs would hold all places
+/// of the usual lane for as long as their time-out lasts; one that answers within it sees one request twice, when it is
+/// found to be slow.
+const HANDED_OVER_AFTER: Duration = Duration::from_secs(3);
+
 // The longest attempt fits into a run, and has time to make a connection.
 const _: () = assert!(AttemptTimeout::SECONDS_MAX + RECORDING_TIME.as_secs() < FUNCTION_TIMEOUT.as_secs());
 const _: () = assert!(AttemptTimeout::SECONDS_MAX > carillon_sender::CONNECT_TIMEOUT.as_secs());
@@ -50,11 +61,23 @@ pub(crate) struct Case {
     pub(crate) task: DeliveryTask,
     pub(crate) lane: Lane,
     pub(crate) delivery: Option<Delivery>,
-    pub(crate) state: State,
+    pub(crate) seen: Arc<Seen>,
     /// `None`: the subscription is no more.
     pub(crate) target: Option<Arc<Target>>,
     /// `None`: the event is no more.
     pub(crate) json: Option<String>,
+}
+
+/// A task that may do something.
+pub(crate) struct Ready {
+    pub(crate) task: DeliveryTask,
+    pub(crate) lane: Lane,
+    pub(crate) admission: Admission,
+    /// The round and the attempt that it is for.
+    numbers: (u32, u32),
+    pub(crate) seen: Arc<Seen>,
+    pub(crate) target: Option<Arc<Target>>,
+    json: Option<String>,
 }
 
 /// A run's time.
@@ -73,15 +96,17 @@ pub(crate) enum Lane {
     Slow,
 }
 
-/// What must be sent once the outcome is recorded.
+/// What must be sent once a task is done.
 #[derive(Debug)]
 pub(crate) enum FollowUp {
     /// The next attempt, or the same one if it was put off.
     Retry { task: DeliveryTask, at: UnixMillis, lane: Lane },
     /// The dead letter of a delivery that failed.
     Letter(DeliveryTask),
-    /// The same task, for the slow lane.
+    /// The same attempt, for the slow lane.
     SlowLane(DeliveryTask),
+    /// The same attempt, once these seconds are over.
+    Later { task: DeliveryTask, seconds: u16, lane: Lane },
 }
 
 /// Why a task comes again: never the receiver's doing.
@@ -92,78 +117,84 @@ pub(crate) enum Undone {
     #[error("there is not enough time left for an attempt")]
     Late,
     #[error(transparent)]
-    Unreadable(#[from] Unreadable),
+    NoPayload(#[from] NoPayload),
     #[error(transparent)]
     Unwritable(#[from] Unwritable),
+    #[error(transparent)]
+    NoPass(#[from] NoPass),
 }
 
-/// Does what the task may do, and tells what must be sent then.
-pub(crate) async fn attempt(courier: &Courier, case: Case, time: Time) -> Result<Option<FollowUp>, Undone> {
-    let deadline = time.deadline;
-    let Case { task, lane, delivery, state, target, json } = case;
+/// The task, if it may do anything.
+pub(crate) fn admitted(case: Case) -> Option<Ready> {
+    let Case { task, lane, delivery, seen, target, json } = case;
     let row = delivery.as_ref().map(|delivery| &delivery.row);
     let admission = admit(task.ask, row, delivery.as_ref().and_then(|delivery| delivery.reason), now());
-    let (round, number) = match (admission, task.ask) {
-        (Admission::Drop, _) => return Ok(None),
-        (Admission::Letter { round, reason }, _) => {
-            return Ok(Some(FollowUp::Letter(task.letter(round, reason))));
-        }
+    let numbers = match (admission, task.ask) {
+        (Admission::Drop, _) => return None,
         (_, Ask::Attempt { round, attempt }) => (round, attempt),
         (_, Ask::NewRound { after }) => (after + 1, 1),
     };
-    if state.slow && lane == Lane::Delivery {
-        return Ok(Some(FollowUp::SlowLane(task)));
-    }
-    let this = Attempt { courier, task: &task, admission, round, number };
+    Some(Ready { task, lane, admission, numbers, seen, target, json })
+}
+
+/// Does what the task may do, and tells what must be sent then.
+pub(crate) async fn attempt(
+    courier: &Courier,
+    ready: Ready,
+    pass: Pass,
+    time: Time,
+) -> Result<Option<FollowUp>, Undone> {
+    let Ready { task, lane, admission, numbers: (round, number), seen, target, json } = ready;
+    let this = Attempt { courier, task: &task, lane, admission, round, number };
     let (Some(target), Some(json)) = (target, json) else {
         this.cancel().await?;
+        forget(courier, task.subscription, &seen).await;
         return Ok(None);
     };
-    if target.is_awaited(now()) {
-        return Ok(this.put_off(lane).await?);
+    let receiver = Receiver { courier, task: &task, target: &target };
+    if let Admission::Letter { round, reason } = admission {
+        receiver.tell(News::Exhausted(this.troubled(&json, None), reason)).await?;
+        return Ok(Some(FollowUp::Letter(task.letter(round, reason))));
     }
-    ends(now(), target.timeout, deadline)?;
-    let payload = payload(target.format, json, task.event.accepted_at)?;
-    if this.claim(now(), deadline).await? == Claim::Lost {
+    if target.is_awaited(now()) {
+        return Ok(this.put_off().await?);
+    }
+    let (slot, timeout, is_trial) = match pass {
+        Pass::SlowLane => return Ok(Some(FollowUp::SlowLane(task))),
+        Pass::Later { slot, seconds } => {
+            return Ok(Some(FollowUp::Later { task: task.at_slot(slot), seconds, lane }));
+        }
+        Pass::Held(by) => {
+            this.hold(by).await?;
+            return Ok(None);
+        }
+        Pass::Now { slot } => (slot, target.timeout, false),
+        Pass::Trial { timeout } => (None, timeout.min(target.timeout), true),
+    };
+    if let Some(slot) = slot {
+        tokio::time::sleep(slot.since(now())).await;
+    }
+    ends(now(), timeout, time.deadline)?;
+    // What may have to be told of the event outlives its body; where the task has it, it is there anyway.
+    let referred = task.event.json.is_none().then(|| json.clone());
+    let event = task.event.json.as_deref().or(referred.as_deref()).unwrap_or_default();
+    let payload = target.payload(&task, json);
+    if this.claim(now(), time.deadline).await? == Claim::Lost {
         return Ok(None);
     }
     if !target.is_active() {
-        this.disable().await?;
+        this.fail(FailReason::Disabled).await?;
+        forget(courier, task.subscription, &seen).await;
         return Ok(None);
     }
-    let started = now();
-    let until = ends(started, target.timeout, deadline)?;
-    let prepared = prepare(task.delivery(), &target, payload, &courier.origin, started)?;
-    let outcome = this.post(&prepared, &target, started, until, state).await;
-    if outcome == Outcome::Unanswered(Failure::TimedOut) && time.cuts(started, until, target.timeout) {
-        return Err(Undone::Late);
-    }
-    let ended = now();
-    let policy = target.policy.as_ref().unwrap_or(&courier.policy);
-    let decision = decide(task.delivery(), (round, number), outcome, policy, &courier.pace, ended);
-    let record = AttemptRecord {
-        round,
-        number,
-        at: started,
-        duration_ms: u64::try_from(ended.since(started).as_millis()).unwrap_or(u64::MAX),
-        outcome: outcome.class(),
-        status: outcome.status(),
-    };
-    this.tell(&record, decision);
-    if this.record(Some(&record), decision).await? == Claim::Lost {
-        return Ok(None);
-    }
-    if lane == Lane::Slow && state.slow && outcome.status().is_some() && ended.since(started) < SLOW_AFTER {
-        this.mark(courier.deliveries.count_quick(task.subscription, state, ended)).await;
-    }
-    Ok(match decision {
-        Decision::Delivered | Decision::Cancelled => None,
-        Decision::Failed(reason) => Some(FollowUp::Letter(task.letter(round, reason))),
-        Decision::Retry { next_at } => {
-            let next = task.asking(Ask::Attempt { round, attempt: number + 1 });
-            Some(FollowUp::Retry { task: next, at: next_at, lane })
+    let payload = match payload {
+        Err(NoPayload::NoRevision) => {
+            this.fail(FailReason::Unfit).await?;
+            return Ok(None);
         }
-    })
+        payload => payload?,
+    };
+    this.make(&receiver, &seen, (payload, event), (timeout, is_trial), time).await
 }
 
 impl Time {
@@ -178,12 +209,79 @@ impl Time {
 struct Attempt<'a> {
     courier: &'a Courier,
     task: &'a DeliveryTask,
+    lane: Lane,
     admission: Admission,
     round: u32,
     number: u32,
 }
 
 impl Attempt<'_> {
+    /// Makes it, now that it is claimed. `event`: the event as it is stored.
+    async fn make(
+        &self,
+        receiver: &Receiver<'_>,
+        seen: &Seen,
+        (payload, event): (Payload, &str),
+        (timeout, is_trial): (Duration, bool),
+        time: Time,
+    ) -> Result<Option<FollowUp>, Undone> {
+        let (courier, target, state) = (self.courier, receiver.target, &seen.read);
+        let started = now();
+        let until = ends(started, timeout, time.deadline)?;
+        let prepared = prepare(self.task, target, payload, &courier.origin, started)?;
+        let posting = Box::pin(self.post(&prepared, target, until, (state, is_trial)));
+        let Some(Reply { outcome, response }) = posting.await else {
+            return Ok(Some(self.hand_over().await?));
+        };
+        if outcome == Outcome::Unanswered(Failure::TimedOut) && time.cuts(started, until, timeout) {
+            return Err(Undone::Late);
+        }
+        let (ended, numbers) = (now(), (self.round, self.number));
+        let policy = target.policy.as_ref().unwrap_or(&courier.policy);
+        let decision = decide(self.task.delivery(), numbers, outcome, policy, &courier.pace, ended);
+        let record = AttemptRecord {
+            round: self.round,
+            number: self.number,
+            at: started,
+            duration_ms: millis(ended.since(started)),
+            outcome: outcome.class(),
+            status: outcome.status(),
+            response,
+        };
+        self.tell(&record, decision);
+        if self.record(Some(&record), decision).await? == Claim::Lost {
+            return Ok(None);
+        }
+        let is_quick = outcome.status().is_some() && ended.since(started) < SLOW_AFTER;
+        if self.lane == Lane::Slow && state.slow && is_quick {
+            self.mark(courier.deliveries.count_quick(self.task.subscription, state, ended)).await;
+        }
+        let fails = self.number == FAILING_ATTEMPT && decision.next_at().is_some();
+        let told = fails || matches!(decision, Decision::Failed(_));
+        receiver.learn(seen, Lesson::of(outcome, ended, is_trial, told)).await;
+        let troubled = self.troubled(event, Some(&record));
+        if fails && let Err(error) = receiver.tell(News::Failing(troubled)).await {
+            tracing::error!(%error, delivery = %self.task.delivery(), "its subscriber was not told that it fails");
+        }
+        if let Decision::Failed(reason) = decision {
+            courier.metrics.count(Counter::DeliveriesFailed, 1);
+            receiver.tell(News::Exhausted(troubled, reason)).await?;
+        }
+        Ok(self.follow_up(decision))
+    }
+
+    /// What a decision has sent.
+    fn follow_up(&self, decision: Decision) -> Option<FollowUp> {
+        match decision {
+            Decision::Delivered | Decision::Cancelled | Decision::Held(_) => None,
+            Decision::Failed(reason) => Some(FollowUp::Letter(self.task.letter(self.round, reason))),
+            Decision::Retry { next_at } => {
+                let next = Ask::Attempt { round: self.round, attempt: self.number + 1 };
+                Some(FollowUp::Retry { task: self.task.asking(next), at: next_at, lane: self.lane })
+            }
+        }
+    }
+
     /// Makes sure that no other copy of the task makes this attempt; the first one is guarded by its record alone.
     async fn claim(&self, now: UnixMillis, until: UnixMillis) -> Result<Claim, AwsError> {
         let deliveries = &self.courier.deliveries;
@@ -196,7 +294,7 @@ impl Attempt<'_> {
 
     /// Puts the attempt off, since the endpoint's owner is asked whether it wants any. `None`: another copy of the task
     /// has the attempt.
-    async fn put_off(&self, lane: Lane) -> Result<Option<FollowUp>, AwsError> {
+    async fn put_off(&self) -> Result<Option<FollowUp>, AwsError> {
         let Courier { deliveries, retention, pace, .. } = self.courier;
         let (now, numbers) = (now(), (self.round, self.number));
         let until = now + pace.scaled(PUT_OFF);
@@ -217,31 +315,72 @@ impl Attempt<'_> {
         let next = Ask::Attempt { round: self.round, attempt: self.number };
         // By reference, so that it ends when the event does.
         let task = self.task.by_reference().asking(next);
-        Ok((claim == Claim::Won).then_some(FollowUp::Retry { task, at: until + CLOCKS_DIFFER, lane }))
+        let retry = FollowUp::Retry { task, at: until + CLOCKS_DIFFER, lane: self.lane };
+        Ok((claim == Claim::Won).then_some(retry))
     }
 
-    /// Posts. A receiver that lets the attempt wait is slow from then on, while the attempt goes on waiting.
+    /// Holds the delivery; where another copy of the task has the attempt, nothing. Its task is no longer needed either
+    /// way.
+    async fn hold(&self, by: HeldBy) -> Result<(), AwsError> {
+        let Courier { deliveries, retention, metrics, .. } = self.courier;
+        let (now, numbers) = (now(), (self.round, self.number));
+        let claim = match self.admission {
+            Admission::First => {
+                deliveries.record_first(self.task, None, Decision::Held(by), *retention).await?
+            }
+            // Under a lease that ends at once, for the one that follows.
+            Admission::NewRound
+                if deliveries.start_round(self.task, self.round - 1, now, now).await? == Claim::Lost =>
+            {
+                Claim::Lost
+            }
+            _ => deliveries.hold(self.task, numbers, by, now).await?,
+        };
+        if claim == Claim::Won {
+            metrics.held(by.name());
+            tracing::info!(delivery = %self.task.delivery(), by = by.name(), "held");
+        }
+        Ok(())
+    }
+
+    /// Leaves the attempt to the slow lane, where it is begun anew with all its time. It counts for nothing here.
+    async fn hand_over(&self) -> Result<FollowUp, AwsError> {
+        if self.admission != Admission::First {
+            // Should it be lost, the task that follows is dropped, and the sweep finds the row.
+            self.courier.deliveries.give_back(self.task, (self.round, self.number)).await?;
+        }
+        self.courier.metrics.count(Counter::HandedOver, 1);
+        tracing::info!(delivery = %self.task.delivery(), "handed over to the slow lane");
+        let same = Ask::Attempt { round: self.round, attempt: self.number };
+        Ok(FollowUp::SlowLane(self.task.asking(same)))
+    }
+
+    /// Posts. A receiver that lets the attempt wait is slow from then on. `None`: it is to be begun anew in the slow lane,
+    /// since here it would take the place of others.
     async fn post(
         &self,
         prepared: &Prepared,
         target: &Target,
-        started: UnixMillis,
         until: UnixMillis,
-        state: State,
-    ) -> Outcome {
-        let Courier { sender, tokens, .. } = self.courier;
-        let exchange = Exchange { sender, tokens, subscription: self.task.subscription, target, until };
+        (state, is_trial): (&State, bool),
+    ) -> Option<Reply> {
+        let Courier { sender, tokens, deliveries, .. } = self.courier;
+        let subscription = self.task.subscription;
+        let exchange = Exchange { sender, tokens, subscription, target, until };
         let posting = exchange.outcome(prepared);
         let watching = async {
             tokio::time::sleep(SLOW_AFTER).await;
-            if !state.slow {
-                self.mark(self.courier.deliveries.mark_slow(self.task.subscription, started)).await;
+            if !state.slow || state.quick > 0 {
+                self.mark(deliveries.mark_slow(subscription, now())).await;
             }
-            std::future::pending().await
+            if self.lane == Lane::Slow || is_trial {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(HANDED_OVER_AFTER.saturating_sub(SLOW_AFTER)).await;
         };
         tokio::select! {
-            outcome = posting => outcome,
-            never = watching => never,
+            reply = posting => Some(reply),
+            () = watching => None,
         }
     }
 
@@ -270,16 +409,32 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// Fails a delivery whose subscription gets nothing, now that it is claimed. There is no dead letter of it, or
-    /// replays would come back for as long as that lasts.
-    async fn disable(&self) -> Result<(), AwsError> {
-        tracing::info!(delivery = %self.task.delivery(), "failed: its subscription is disabled or was not confirmed");
-        self.record(None, Decision::Failed(FailReason::Disabled)).await?;
+    /// Fails a delivery that no attempt can be made of, now that it is claimed. There is no dead letter of it, or replays
+    /// would come back for as long as that lasts.
+    async fn fail(&self, reason: FailReason) -> Result<(), AwsError> {
+        tracing::info!(delivery = %self.task.delivery(), ?reason, "failed without an attempt");
+        self.record(None, Decision::Failed(reason)).await?;
         Ok(())
+    }
+
+    /// What its subscriber is told of it. `record`: the attempt that was made just now.
+    fn troubled<'b>(&self, event: &'b str, record: Option<&AttemptRecord>) -> Troubled<'b> {
+        Troubled {
+            delivery: self.task.delivery(),
+            event,
+            round: self.round,
+            attempts: self.number,
+            outcome: record.map(|record| record.outcome),
+            status: record.and_then(|record| record.status),
+        }
     }
 
     /// One line for each attempt: ids and what happened, no bodies and no secrets.
     fn tell(&self, record: &AttemptRecord, decision: Decision) {
+        let age_ms = millis(record.at.since(self.task.event.accepted_at));
+        let is_fresh =
+            self.admission == Admission::First && self.lane == Lane::Delivery && self.task.slot.is_none();
+        self.courier.metrics.attempt(record.outcome, record.duration_ms, is_fresh.then_some(age_ms));
         tracing::info!(
             workspace = %self.task.event.key.workspace,
             subscription = %self.task.subscription,
@@ -291,7 +446,9 @@ impl Attempt<'_> {
             outcome = %record.outcome,
             status = record.status,
             duration_ms = record.duration_ms,
-            age_ms = u64::try_from(record.at.since(self.task.event.accepted_at).as_millis()).unwrap_or(u64::MAX),
+            age_ms,
+            lane = ?self.lane,
+            trace = self.task.event.trace.as_ref().map(Trace::id),
             next_at = decision.next_at().map(tracing::field::display),
             "attempt"
         );
@@ -303,6 +460,10 @@ impl Attempt<'_> {
 fn ends(now: UnixMillis, timeout: Duration, deadline: UnixMillis) -> Result<UnixMillis, Undone> {
     let until = (now + timeout).min(deadline.minus(RECORDING_TIME));
     if until.since(now) < ATTEMPT_TIME_MIN { Err(Undone::Late) } else { Ok(until) }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use carillon_core::endpoint::Endpoint;
 use carillon_core::subscription::{Authorization, ClientAuthentication, ClientCredentials, RequestFormat};
+use carillon_sender::NoIdentity;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use url::form_urlencoded;
 
@@ -31,10 +32,12 @@ pub(crate) struct TokenRequest {
 /// An authorization that cannot be used. API and table let none of these in, so they are no receiver's doing.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unusable {
-    #[error("its authorization has no secret")]
+    #[error("its authorization, or its client certificate, has no secret")]
     Secret,
     #[error("its authorization, or one of its headers, cannot stand in a header")]
     Header,
+    #[error("its client certificate and its key are none")]
+    Identity(#[from] NoIdentity),
 }
 
 impl Proof {
@@ -100,8 +103,10 @@ fn basic(user: &str, password: &str) -> Result<HeaderValue, Unusable> {
     sensitive(&format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}"))))
 }
 
+/// Form-urlencoded, with a space written as `%20` and not as `+`: both are right, and some services, Authlib among them,
+/// decode this one only.
 fn urlencoded(text: &str) -> String {
-    form_urlencoded::byte_serialize(text.as_bytes()).collect()
+    form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
 }
 
 /// A value that is shown in no `Debug`, and kept out of the tables of HTTP/2's header compression.
@@ -171,7 +176,7 @@ mod tests {
     fn a_token_is_asked_for_with_the_secret_in_the_header() {
         let (request, authorization) =
             request(&credentials(ClientAuthentication::Header, RequestFormat::Form));
-        let encoded = BASE64_STANDARD.encode("a+client%3A1:s%26cret+%C3%A9");
+        let encoded = BASE64_STANDARD.encode("a%20client%3A1:s%26cret%20%C3%A9");
         assert_eq!(authorization.unwrap(), format!("Basic {encoded}"));
         assert_eq!(request.headers[CONTENT_TYPE], FORM);
         assert_eq!(

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent, SqsMessage};
 use carillon_aws::batch_read::{Item, Key, batch_read};
-use carillon_aws::deliveries::{State, read_delivery, read_state};
+use carillon_aws::deliveries::{read_delivery, read_state};
 use carillon_aws::error::AwsError;
 use carillon_aws::events::read_event;
+use carillon_aws::metrics::Measure;
 use carillon_aws::now;
 use carillon_aws::queue::Message;
+use carillon_core::id::SubscriptionId;
 use carillon_core::retry::Wait;
 use carillon_core::task::DeliveryTask;
 use carillon_core::time::UnixMillis;
@@ -17,8 +19,10 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use tokio::task::JoinError;
 use tracing::Instrument as _;
 
-use crate::attempt::{Case, FollowUp, Lane, Time, attempt};
+use crate::attempt::{Case, FollowUp, Lane, Time, admitted, attempt};
 use crate::courier::Courier;
+use crate::gate::passes;
+use crate::receiver::Seen;
 
 /// How many endings are looked at together, so that what follows them is sent in one batch.
 const ENDINGS_MAX: usize = carillon_aws::queue::BATCH_MESSAGES_MAX;
@@ -28,6 +32,7 @@ const ENDINGS_MAX: usize = carillon_aws::queue::BATCH_MESSAGES_MAX;
 pub(crate) async fn handle(courier: &Arc<Courier>, event: SqsEvent, deadline: u64) -> SqsBatchResponse {
     let deadline = UnixMillis(deadline);
     let time = Time { deadline, whole: deadline.since(now()) };
+    courier.metrics.observe(Measure::BatchSize, event.records.len() as u64);
     let mut failed = Vec::new();
     let mut messages = Vec::with_capacity(event.records.len());
     for message in event.records {
@@ -52,9 +57,12 @@ pub(crate) async fn handle(courier: &Arc<Courier>, event: SqsEvent, deadline: u6
             Vec::new()
         }
     };
-    let running = cases.into_iter().map(|(id, case)| {
+    let ready = cases.into_iter().filter_map(|(id, case)| Some((id, admitted(case)?)));
+    let (ids, ready): (Vec<_>, Vec<_>) = ready.unzip();
+    let passes = passes(courier, &ready).await;
+    let running = ids.into_iter().zip(ready.into_iter().zip(passes)).map(|(id, (ready, pass))| {
         let courier = Arc::clone(courier);
-        apart(id, async move { Box::pin(attempt(&courier, case, time)).await })
+        apart(id, async move { Box::pin(attempt(&courier, ready, pass?, time)).await })
     });
     let mut endings = running.collect::<FuturesUnordered<_>>().ready_chunks(ENDINGS_MAX);
     while let Some(chunk) = endings.next().await {
@@ -68,13 +76,19 @@ pub(crate) async fn handle(courier: &Arc<Courier>, event: SqsEvent, deadline: u6
                     failed.push(id);
                 }
                 Err(panic) => {
-                    tracing::error!(message = id, %panic, "a task panicked and comes again");
+                    // Without what it says, which could quote anything.
+                    tracing::error!(
+                        message = id,
+                        is_panic = panic.is_panic(),
+                        "a task panicked and comes again"
+                    );
                     failed.push(id);
                 }
             }
         }
         failed.extend(follow(courier, follow_ups).await);
     }
+    courier.metrics.flush();
     let mut response = SqsBatchResponse::default();
     response.batch_item_failures = failed.into_iter().map(failure).collect();
     response
@@ -111,15 +125,18 @@ async fn cases(
     };
     let targets = courier.targets.of(&courier.config, &courier.vault, &tasks, &read, read_at).await;
     let mut cases = Vec::with_capacity(messages.len());
-    let mut unreadable = Vec::new();
-    for (id, lane, task) in messages {
+    let (mut unreadable, mut seen) = (Vec::new(), HashMap::new());
+    for (id, lane, mut task) in messages {
         let Some(target) = targets.get(&task.subscription).cloned() else {
             unreadable.push(id);
             continue;
         };
-        match known(courier, &task, &read) {
-            Ok((delivery, state, json)) => {
-                cases.push((id, Case { task, lane, delivery, state, target, json }));
+        let subscription = task.subscription;
+        let case = seen_of(courier, &mut seen, subscription, &read)
+            .and_then(|seen| Ok((seen, known(courier, &mut task, &read)?)));
+        match case {
+            Ok((seen, (delivery, json))) => {
+                cases.push((id, Case { task, lane, delivery, seen, target, json }));
             }
             Err(error) => {
                 tracing::error!(message = id, %error, "what a task needs cannot be read");
@@ -130,22 +147,36 @@ async fn cases(
     Ok((cases, unreadable))
 }
 
-type Known = (Option<carillon_aws::deliveries::Delivery>, State, Option<String>);
+/// What was read of a subscription's state, one for all of its tasks.
+fn seen_of(
+    courier: &Courier,
+    all: &mut HashMap<SubscriptionId, Arc<Seen>>,
+    subscription: SubscriptionId,
+    read: &HashMap<Key, Item>,
+) -> Result<Arc<Seen>, AwsError> {
+    if let Some(seen) = all.get(&subscription) {
+        return Ok(Arc::clone(seen));
+    }
+    let state = read.get(&courier.deliveries.state_key(subscription)).cloned().map(read_state).transpose()?;
+    let seen = Arc::new(Seen::new(state.unwrap_or_default()));
+    all.insert(subscription, Arc::clone(&seen));
+    Ok(seen)
+}
 
-fn known(courier: &Courier, task: &DeliveryTask, read: &HashMap<Key, Item>) -> Result<Known, AwsError> {
+type Known = (Option<carillon_aws::deliveries::Delivery>, Option<String>);
+
+fn known(courier: &Courier, task: &mut DeliveryTask, read: &HashMap<Key, Item>) -> Result<Known, AwsError> {
     let item = |key| read.get(&key).cloned();
     let delivery = item(courier.deliveries.key(task)).map(read_delivery).transpose()?;
-    let state = item(courier.deliveries.state_key(task.subscription))
-        .map(read_state)
-        .transpose()?
-        .unwrap_or_default();
-    let json = match &task.event.json {
-        Some(json) => Some(json.clone()),
-        None => {
-            item(courier.events.key(&task.event.key)).map(read_event).transpose()?.map(|event| event.json)
-        }
-    };
-    Ok((delivery, state, json))
+    if task.event.json.is_some() {
+        return Ok((delivery, task.event.json.clone()));
+    }
+    let event = item(courier.events.key(&task.event.key)).map(read_event).transpose()?;
+    let json = event.map(|event| {
+        task.event.trace = event.trace;
+        event.json
+    });
+    Ok((delivery, json))
 }
 
 /// Sends what follows. The ids of messages that must come again, since what follows them could not be sent: all but
@@ -166,6 +197,10 @@ async fn follow(courier: &Courier, follow_ups: Vec<(String, FollowUp)>) -> Vec<S
                     Lane::Delivery => delivery.push((None, task, seconds)),
                     Lane::Slow => slow.push((None, task, seconds)),
                 },
+            },
+            FollowUp::Later { task, seconds, lane } => match lane {
+                Lane::Delivery => delivery.push((Some(id), task, seconds)),
+                Lane::Slow => slow.push((Some(id), task, seconds)),
             },
             FollowUp::SlowLane(task) => slow.push((Some(id), task, 0)),
             FollowUp::Letter(task) => letters.push((Some(id), task, 0)),

@@ -6,6 +6,7 @@ use carillon_aws::config::ConfigTable;
 use carillon_aws::deliveries::DeliveryTable;
 use carillon_aws::environment::{SettingError, setting};
 use carillon_aws::events::EventTable;
+use carillon_aws::metrics::Metrics;
 use carillon_aws::queue::Queue;
 use carillon_aws::schedule::ScheduleTable;
 use carillon_aws::vault::Vault;
@@ -30,6 +31,9 @@ pub(crate) struct Courier {
     pub(crate) queues: Queues,
     pub(crate) vault: Vault,
     pub(crate) sender: Sender,
+    pub(crate) metrics: Metrics,
+    /// Where the API is.
+    pub(crate) public_url: String,
     /// In whose name deliveries come.
     pub(crate) origin: HeaderValue,
     pub(crate) targets: Targets,
@@ -87,8 +91,10 @@ impl Courier {
             },
             vault: Vault::new(Kms::new(&sdk), setting("DATA_KEY_ARN")?),
             sender: Sender::new(&rules)?,
+            metrics: Metrics::from_environment()?,
+            targets: Targets::new(&public_url),
+            public_url,
             origin: origin.ok_or(StartError::PublicUrl)?,
-            targets: Targets::default(),
             tokens: Tokens::default(),
             retention: DAY * setting("RETENTION_DAYS")?,
             policy: RetryPolicy::default(),

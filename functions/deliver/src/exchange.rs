@@ -2,7 +2,7 @@
 
 use carillon_aws::now;
 use carillon_core::id::SubscriptionId;
-use carillon_core::outcome::{Failure, Outcome};
+use carillon_core::outcome::{Failure, Reply};
 use carillon_core::time::UnixMillis;
 use carillon_sender::{Post, Sender};
 use http::StatusCode;
@@ -26,37 +26,37 @@ pub(crate) struct Exchange<'a> {
 impl Exchange<'_> {
     /// Posts, and tells how that ended. Where the receiver refuses a token (401), another one is fetched and the request
     /// made again, once and within the attempt's time: tokens are revoked without notice.
-    pub(crate) async fn outcome(&self, prepared: &Prepared) -> Outcome {
+    pub(crate) async fn outcome(&self, prepared: &Prepared) -> Reply {
         if !self.target.permits(&self.target.endpoint) {
-            return Outcome::Unanswered(Failure::Blocked);
+            return Failure::Blocked.into();
         }
         let Proof::Token(request) = &self.target.proof else {
             return self.post(prepared, None).await;
         };
         let mut is_first = true;
         loop {
-            let outcome = self.post_with_token(prepared, request).await;
+            let reply = self.post_with_token(prepared, request).await;
             let has_time = self.until.since(now()) >= ATTEMPT_TIME_MIN;
-            if !(is_first && is_refused(outcome) && has_time) {
-                return outcome;
+            if !(is_first && is_refused(&reply) && has_time) {
+                return reply;
             }
             is_first = false;
         }
     }
 
-    async fn post_with_token(&self, prepared: &Prepared, request: &TokenRequest) -> Outcome {
+    async fn post_with_token(&self, prepared: &Prepared, request: &TokenRequest) -> Reply {
         let token = match self.token(request).await {
             Ok(token) => token,
             Err(error) => {
                 tracing::warn!(subscription = %self.subscription, %error, "there is no token");
-                return Outcome::Unanswered(Failure::Token);
+                return Failure::Token.into();
             }
         };
-        let outcome = self.post(prepared, Some(&token)).await;
-        if is_refused(outcome) {
+        let reply = self.post(prepared, Some(&token)).await;
+        if is_refused(&reply) {
             self.tokens.forget(self.holder(), &token);
         }
-        outcome
+        reply
     }
 
     async fn token(&self, request: &TokenRequest) -> Result<Token, NoToken> {
@@ -72,7 +72,7 @@ impl Exchange<'_> {
             .await
     }
 
-    async fn post(&self, prepared: &Prepared, token: Option<&Token>) -> Outcome {
+    async fn post(&self, prepared: &Prepared, token: Option<&Token>) -> Reply {
         let (mut headers, body) = (prepared.headers.clone(), prepared.body.clone());
         if let Some(token) = token {
             headers.insert(AUTHORIZATION, token.header.clone());
@@ -80,10 +80,11 @@ impl Exchange<'_> {
         let now = now();
         let timeout = self.until.since(now);
         if timeout.is_zero() {
-            return Outcome::Unanswered(Failure::TimedOut);
+            return Failure::TimedOut.into();
         }
-        let (endpoint, check_certificates) = (&self.target.endpoint, self.target.check_certificates());
-        self.sender.post(Post { endpoint, headers, body, timeout, check_certificates }, now).await
+        let Target { endpoint, identity, .. } = self.target;
+        let (check_certificates, identity) = (self.target.check_certificates(), identity.as_ref());
+        self.sender.post(Post { endpoint, headers, body, timeout, check_certificates, identity }, now).await
     }
 
     fn holder(&self) -> (SubscriptionId, u64) {
@@ -91,8 +92,8 @@ impl Exchange<'_> {
     }
 }
 
-fn is_refused(outcome: Outcome) -> bool {
-    outcome.status() == Some(StatusCode::UNAUTHORIZED.as_u16())
+fn is_refused(reply: &Reply) -> bool {
+    reply.outcome.status() == Some(StatusCode::UNAUTHORIZED.as_u16())
 }
 
 #[cfg(test)]
@@ -101,6 +102,7 @@ mod tests {
     use std::time::Duration;
 
     use carillon_core::endpoint::{Endpoint, EndpointRules};
+    use carillon_core::outcome::Outcome;
     use carillon_core::subscription::{
         Authorization, ClientAuthentication, ClientCredentials, RequestFormat,
     };
@@ -213,7 +215,7 @@ mod tests {
             let exchange = Exchange { sender, tokens, subscription, target, until: now() + time };
             let mut headers = HeaderMap::new();
             headers.insert("webhook-id", "dlv_1".parse().unwrap());
-            exchange.outcome(&Prepared { headers, body: "{}".into() }).await
+            exchange.outcome(&Prepared { headers, body: "{}".into() }).await.outcome
         }
     }
 

@@ -13,16 +13,22 @@ use carillon_aws::error::AwsError;
 use carillon_aws::now;
 use carillon_aws::vault::{SecretName, Vault};
 use carillon_core::endpoint::Endpoint;
-use carillon_core::id::{SubscriptionId, WorkspaceId};
+use carillon_core::id::{SubscriberId, SubscriptionId, WorkspaceId};
+use carillon_core::keys::{KeyAlgorithm, NotSigned};
+use carillon_core::payload::{Form, NoPayload, Payload, Token, payload};
 use carillon_core::retry::RetryPolicy;
-use carillon_core::signature::SigningSecret;
-use carillon_core::subscription::{CustomHeaders, Details, Format, Status, Subscription};
+use carillon_core::signature::{SigningSecret, sign_with_key};
+use carillon_core::subscription::{
+    CustomHeaders, Details, Format, Rate, SignatureScheme, Signatures, Status, Subscription, TokenSettings,
+};
 use carillon_core::task::DeliveryTask;
 use carillon_core::time::UnixMillis;
 use carillon_core::workspace::Settings;
+use carillon_sender::ClientIdentity;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::authorization::{Proof, Unusable};
+use crate::keyring::{KeyRing, KeyRings, has_all};
 
 /// How long a subscription is taken to be as it was read. A change holds for every attempt that starts 5 s after its
 /// answer, so less than that.
@@ -33,20 +39,39 @@ pub(crate) struct Target {
     /// Whether it gets anything.
     pub(crate) status: Status,
     pub(crate) revision: u64,
+    pub(crate) subscriber: SubscriberId,
+    /// When its workspace was made.
+    pub(crate) made_at: UnixMillis,
+    /// How many attempts a minute it is for: what is configured, and no more than its endpoint's owner granted.
+    pub(crate) rate: Option<Rate>,
     /// Until when a question to the endpoint's owner is open.
     asked_until: Option<UnixMillis>,
     /// Whether the endpoint's owner consented.
     pub(crate) confirmed: bool,
     pub(crate) endpoint: Endpoint,
-    pub(crate) format: Format,
+    format: Format,
+    /// What the tokens say that events are delivered in.
+    token: Option<TokenSettings>,
+    signatures: Signatures,
     pub(crate) headers: HeaderMap,
     pub(crate) proof: Proof,
+    /// What a receiver is shown that demands a client certificate.
+    pub(crate) identity: Option<ClientIdentity>,
     pub(crate) timeout: Duration,
     /// The default one if absent.
     pub(crate) policy: Option<RetryPolicy>,
     /// What its workspace allows and demands.
     settings: Settings,
-    signing: Vec<SigningKey>,
+    signing: Signing,
+}
+
+/// What deliveries are signed with.
+struct Signing {
+    secrets: Vec<SigningKey>,
+    /// The workspace's keys, if any are needed.
+    keys: Arc<KeyRing>,
+    /// In whose name tokens are signed: the workspace's URL.
+    issuer: String,
 }
 
 /// A signing secret, and when it goes out of use.
@@ -56,15 +81,23 @@ struct SigningKey {
 }
 
 /// The subscriptions that were read of late.
-#[derive(Default)]
 pub(crate) struct Targets {
     kept: Mutex<HashMap<SubscriptionId, Kept>>,
+    rings: KeyRings,
+    /// Where the API is.
+    public_url: String,
 }
 
 /// When a subscription was read, and what it was then; `None`: it is no more.
 type Kept = (UnixMillis, Option<Arc<Target>>);
 
 impl Targets {
+    /// For a deployment whose API is at this URL.
+    pub(crate) fn new(public_url: &str) -> Self {
+        let public_url = public_url.trim_end_matches('/').to_owned();
+        Self { kept: Mutex::default(), rings: KeyRings::default(), public_url }
+    }
+
     /// The keys of what must be read for these tasks.
     pub(crate) fn missing(&self, config: &ConfigTable, tasks: &[&DeliveryTask]) -> Vec<Key> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -96,7 +129,7 @@ impl Targets {
                 targets.insert(subscription, target);
                 continue;
             }
-            match open(config, vault, workspace, subscription, read).await {
+            match self.open(config, vault, (workspace, subscription), read).await {
                 Ok(target) => {
                     let target = target.map(Arc::new);
                     // One that gets nothing is read anew each time: once it is enabled, what it is sent must not fail.
@@ -111,27 +144,96 @@ impl Targets {
         }
         targets
     }
+
+    /// The target of a subscription among what was read; `None`: it is no more.
+    async fn open(
+        &self,
+        config: &ConfigTable,
+        vault: &Vault,
+        (workspace, subscription): (&WorkspaceId, SubscriptionId),
+        read: &HashMap<Key, Item>,
+    ) -> Result<Option<Target>, Unopened> {
+        let item = |key| read.get(&key).cloned();
+        let (Some(stored), Some(in_workspace)) =
+            (item(config.subscription_key(workspace, subscription)), item(config.workspace_key(workspace)))
+        else {
+            return Ok(None);
+        };
+        let stored = read_subscription(stored)?;
+        let StoredWorkspace { workspace: in_workspace, data_key } = read_workspace(in_workspace)?;
+        let owner = stored.subscription.id.to_string();
+        let open = async |secret: &StoredSecret| {
+            let name = SecretName { workspace, owner: &owner, secret: &secret.name };
+            vault.open(&data_key, name, &secret.sealed).await
+        };
+        let mut secrets = Vec::with_capacity(stored.signing.len());
+        for key in stored.live(now()) {
+            let secret = SigningSecret::from_bytes(open(key).await?);
+            secrets.push(SigningKey { secret, expires_at: key.expires_at });
+        }
+        let StoredSubscription { subscription, authorization, client_key, verification, .. } = stored;
+        let text = async |secret: &StoredSecret| {
+            String::from_utf8(open(secret).await?).map_err(|_| Unopened::from(Unusable::Secret))
+        };
+        let secret = match &authorization {
+            Some(secret) => Some(text(secret).await?),
+            None => None,
+        };
+        let identity = match (&subscription.details.client_certificate, &client_key) {
+            (Some(certificate), Some(key)) => {
+                let identity = ClientIdentity::from_pem(&certificate.chain, &text(key).await?);
+                Some(identity.map_err(Unusable::from)?)
+            }
+            (Some(_), None) => return Err(Unusable::Secret.into()),
+            (None, _) => None,
+        };
+        let algorithms: Vec<_> = subscription.details.key_algorithms().collect();
+        let mut keys = Arc::default();
+        if !algorithms.is_empty() {
+            keys = self.rings.of(config, vault, (workspace, &data_key), &algorithms).await?;
+            if !has_all(&keys, &algorithms) {
+                return Err(Unopened::NoKey);
+            }
+        }
+        let issuer = format!("{}/v1/workspaces/{workspace}", self.public_url);
+        let signing = Signing { secrets, keys, issuer };
+        Ok(Some(Target::new(
+            subscription,
+            &verification,
+            (in_workspace.settings, in_workspace.created_at),
+            signing,
+            (secret.as_deref(), identity),
+        )?))
+    }
 }
 
 impl Target {
     fn new(
         subscription: Subscription,
         verification: &Verification,
-        settings: Settings,
-        signing: Vec<SigningKey>,
-        secret: Option<&str>,
+        (settings, made_at): (Settings, UnixMillis),
+        signing: Signing,
+        (secret, identity): (Option<&str>, Option<ClientIdentity>),
     ) -> Result<Self, Unusable> {
-        let Details { endpoint, format, authorization, headers, retry_policy, timeout, .. } =
+        let Details { endpoint, format, token, signatures, authorization, headers, .. } =
             subscription.details;
+        let Details { retry_policy, timeout, rate_per_minute, .. } = subscription.details;
+        let configured = rate_per_minute.or(settings.default_rate_per_minute);
         Ok(Self {
             status: subscription.status,
             revision: subscription.revision,
+            subscriber: subscription.subscriber,
+            made_at,
+            rate: configured.into_iter().chain(verification.granted_rate).min(),
             asked_until: verification.asked.as_ref().map(|asked| asked.until),
             confirmed: verification.confirmed_at.is_some(),
             endpoint,
             format,
+            token,
+            signatures,
             headers: header_map(&headers)?,
             proof: Proof::new(&authorization, secret)?,
+            identity,
             timeout: timeout.span(),
             policy: retry_policy,
             settings,
@@ -149,10 +251,50 @@ impl Target {
         self.status == Status::Pending && self.asked_until.is_some_and(|until| now < until)
     }
 
-    /// The signing secrets that are in use.
-    pub(crate) fn live(&self, now: UnixMillis) -> impl Iterator<Item = &SigningSecret> {
-        let live = move |key: &&SigningKey| key.expires_at.is_none_or(|expires_at| now < expires_at);
-        self.signing.iter().filter(live).map(|key| &key.secret)
+    /// What a delivery says of its event: the same on every attempt.
+    pub(crate) fn payload(&self, task: &DeliveryTask, json: String) -> Result<Payload, NoPayload> {
+        let accepted_at = task.event.accepted_at;
+        let form = match self.format {
+            Format::CloudEvents => Form::CloudEvents,
+            Format::CloudEventsBinary => Form::CloudEventsBinary,
+            Format::StandardWebhooks => Form::StandardWebhooks,
+            Format::Resource => Form::Resource,
+            Format::SecurityEventToken => {
+                let TokenSettings { audience, algorithm } = self.token.as_ref().ok_or(NotSigned)?;
+                let key = self.signing.keys.signing((*algorithm).into(), accepted_at).ok_or(NotSigned)?;
+                Form::SecurityEventToken(Token {
+                    issuer: &self.signing.issuer,
+                    audience,
+                    delivery: task.delivery(),
+                    event: task.event.key.digest,
+                    key: key.with(key.private.as_ref()),
+                })
+            }
+        };
+        payload(form, json, accepted_at)
+    }
+
+    /// The signatures of an attempt that begins `now` with this body: by every secret that is live then, and by the key
+    /// that signs what was accepted when the event was.
+    pub(crate) fn signatures(
+        &self,
+        task: &DeliveryTask,
+        body: &[u8],
+        now: UnixMillis,
+    ) -> Result<Vec<String>, NotSigned> {
+        let (delivery, timestamp) = (task.delivery(), now.as_secs());
+        let mut signatures = Vec::new();
+        if self.signatures.include(SignatureScheme::V1) {
+            let live = |key: &&SigningKey| key.expires_at.is_none_or(|expires_at| now < expires_at);
+            let live = self.signing.secrets.iter().filter(live);
+            signatures.extend(live.map(|key| key.secret.sign(delivery, timestamp, body)));
+        }
+        if self.signatures.include(SignatureScheme::V1a) {
+            let key = self.signing.keys.signing(KeyAlgorithm::EdDsa, task.event.accepted_at);
+            let key = key.ok_or(NotSigned)?.private.as_ref();
+            signatures.push(sign_with_key(key, delivery, timestamp, body)?);
+        }
+        Ok(signatures)
     }
 
     /// Whether a certificate that is not valid is refused. In its developer mode a workspace takes any.
@@ -173,40 +315,8 @@ enum Unopened {
     Aws(#[from] AwsError),
     #[error(transparent)]
     Unusable(#[from] Unusable),
-}
-
-/// The target of a subscription among what was read; `None`: it is no more.
-async fn open(
-    config: &ConfigTable,
-    vault: &Vault,
-    workspace: &WorkspaceId,
-    subscription: SubscriptionId,
-    read: &HashMap<Key, Item>,
-) -> Result<Option<Target>, Unopened> {
-    let item = |key| read.get(&key).cloned();
-    let (Some(stored), Some(in_workspace)) =
-        (item(config.subscription_key(workspace, subscription)), item(config.workspace_key(workspace)))
-    else {
-        return Ok(None);
-    };
-    let stored = read_subscription(stored)?;
-    let StoredWorkspace { workspace: in_workspace, data_key } = read_workspace(in_workspace)?;
-    let owner = stored.subscription.id.to_string();
-    let open = async |secret: &StoredSecret| {
-        let name = SecretName { workspace, owner: &owner, secret: &secret.name };
-        vault.open(&data_key, name, &secret.sealed).await
-    };
-    let mut signing = Vec::with_capacity(stored.signing.len());
-    for key in stored.live(now()) {
-        let secret = SigningSecret::from_bytes(open(key).await?);
-        signing.push(SigningKey { secret, expires_at: key.expires_at });
-    }
-    let StoredSubscription { subscription, authorization, verification, .. } = stored;
-    let secret = match &authorization {
-        Some(secret) => Some(String::from_utf8(open(secret).await?).map_err(|_| Unusable::Secret)?),
-        None => None,
-    };
-    Ok(Some(Target::new(subscription, &verification, in_workspace.settings, signing, secret.as_deref())?))
+    #[error("its workspace has no key that it is to be signed with")]
+    NoKey,
 }
 
 fn header_map(headers: &CustomHeaders) -> Result<HeaderMap, Unusable> {
@@ -234,9 +344,16 @@ pub(crate) mod tests {
     /// The secret of their authorization.
     pub(crate) const PROOF: &str = "the-secret-of-the-proof";
 
+    /// In whose name they sign tokens.
+    pub(crate) const ISSUER: &str = "https://carillon.example.com/v1/workspaces/acme";
+
     /// What tests vary of a target.
     pub(crate) struct Parts {
         pub(crate) signing: Vec<(Vec<u8>, Option<UnixMillis>)>,
+        pub(crate) format: Format,
+        pub(crate) token: Option<TokenSettings>,
+        pub(crate) signatures: Signatures,
+        pub(crate) keys: KeyRing,
         pub(crate) authorization: Authorization,
         pub(crate) headers: BTreeMap<String, String>,
         pub(crate) https_required: bool,
@@ -253,6 +370,10 @@ pub(crate) mod tests {
     pub(crate) fn with(endpoint: &str, vary: impl FnOnce(&mut Parts)) -> Target {
         let mut parts = Parts {
             signing: vec![(SECRET.to_vec(), None)],
+            format: Format::CloudEvents,
+            token: None,
+            signatures: Signatures::default(),
+            keys: KeyRing::default(),
             authorization: Authorization::None,
             headers: BTreeMap::new(),
             https_required: false,
@@ -270,8 +391,11 @@ pub(crate) mod tests {
             title: None,
             types: vec!["*".parse().unwrap()],
             filter: None,
-            format: Format::CloudEvents,
+            format: parts.format,
+            token: parts.token,
+            signatures: parts.signatures,
             authorization: parts.authorization,
+            client_certificate: None,
             headers,
             retry_policy: None,
             timeout: AttemptTimeout::default(),
@@ -299,7 +423,13 @@ pub(crate) mod tests {
             .signing
             .into_iter()
             .map(|(secret, expires_at)| SigningKey { secret: SigningSecret::from_bytes(secret), expires_at });
-        let target = Target::new(subscription, &verification, settings, signing.collect(), Some(PROOF));
+        let target = Target::new(
+            subscription,
+            &verification,
+            (settings, UnixMillis(0)),
+            Signing { secrets: signing.collect(), keys: Arc::new(parts.keys), issuer: ISSUER.to_owned() },
+            (Some(PROOF), None),
+        );
         target.unwrap_or_else(|error| panic!("{error}"))
     }
 

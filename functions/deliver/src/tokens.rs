@@ -171,6 +171,8 @@ pub(crate) async fn fetch(
         body: request.body.clone(),
         timeout,
         check_certificates,
+        // The receiver's, not the token service's: the client's secret is what it asks for.
+        identity: None,
     };
     let answer = sender.request(request).await.map_err(NoToken::Unanswered)?;
     if !(200..=299).contains(&answer.status) {

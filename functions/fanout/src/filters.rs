@@ -76,6 +76,11 @@ impl Failures {
         }
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
     /// Tells the first of them, and how many there are.
     pub(crate) fn log(&self, event: &EventKey) {
         for (subscription, reason) in &self.first {

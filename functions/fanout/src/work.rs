@@ -9,6 +9,7 @@ use carillon_aws::config::ConfigTable;
 use carillon_aws::environment::{SettingError, setting};
 use carillon_aws::error::AwsError;
 use carillon_aws::events::EventTable;
+use carillon_aws::metrics::{Counter, Metrics};
 use carillon_aws::queue::{Message, Queue};
 use carillon_aws::{DynamoDb, Sqs, now, sdk_config};
 use carillon_core::event::AcceptedEvent;
@@ -47,6 +48,7 @@ pub(crate) struct Fanout {
     delivery: Queue,
     expansion: Queue,
     failure: Queue,
+    metrics: Metrics,
 }
 
 /// A message, the queue that it is for, and the place of its record in the batch.
@@ -73,6 +75,7 @@ impl Fanout {
             delivery: queue("DELIVERY_QUEUE_URL")?,
             expansion: queue("EXPANSION_QUEUE_URL")?,
             failure: queue("FANOUT_FAILURE_QUEUE_URL")?,
+            metrics: Metrics::from_environment()?,
             subscriptions: Subscriptions::new(Table::new(
                 dynamodb.clone(),
                 ConfigTable::new(dynamodb, setting("CONFIG_TABLE")?),
@@ -87,6 +90,7 @@ impl Fanout {
         let patience = Patience::until(deadline.minus(SENDING_TIME.min(deadline.since(now()) / 3)));
         let records = woken.records();
         let workspaces = workspaces(&records);
+        self.metrics.batch(records.len());
         let unfinished = match patience.over(|| self.subscriptions.begin(&workspaces)).await {
             Ok(current) => self.work_off(&records, &current, patience, deadline).await,
             Err(error) => {
@@ -94,6 +98,7 @@ impl Fanout {
                 (0..records.len()).collect()
             }
         };
+        self.metrics.flush();
         answer(&records, unfinished)
     }
 
@@ -189,6 +194,8 @@ impl Fanout {
             "fan-out"
         );
         matched.failures.log(&event.key);
+        self.metrics.count(Counter::EventsFannedOut, 1);
+        self.metrics.count(Counter::FiltersFailed, matched.failures.count());
         tasks(event, matched)
     }
 
@@ -202,6 +209,7 @@ impl Fanout {
                 event_type: event.event_type.clone(),
                 accepted_at: event.accepted_at,
                 audience: task.audience.clone(),
+                trace: event.trace.clone(),
                 json: json.clone(),
             })),
         }
@@ -242,6 +250,10 @@ impl Fanout {
             let (mine, others): (Vec<_>, Vec<_>) = left.into_iter().partition(|planned| planned.to == lane);
             left = others;
             let results = queue.send(mine.iter().map(|planned| planned.message.clone()).collect()).await;
+            if lane != To::Failure {
+                let sent = results.iter().filter(|result| result.is_ok()).count();
+                self.metrics.count(Counter::TasksSent, sent);
+            }
             for (planned, result) in mine.into_iter().zip(results) {
                 if let Err(error) = result {
                     tracing::error!(%error, "a task could not be sent");

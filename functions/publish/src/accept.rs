@@ -7,6 +7,7 @@ use carillon_aws::config::ConfigTable;
 use carillon_aws::environment::{SettingError, setting};
 use carillon_aws::error::AwsError;
 use carillon_aws::events::{Acceptance, EventTable};
+use carillon_aws::metrics::{Counter, Metrics};
 use carillon_aws::{DynamoDb, now, sdk_config};
 use carillon_core::event::Event;
 use carillon_core::id::EventDigest;
@@ -31,6 +32,7 @@ pub struct Publisher {
     retention: Duration,
     workspaces: Workspaces,
     types: Types,
+    pub(crate) metrics: Metrics,
 }
 
 impl Publisher {
@@ -43,6 +45,7 @@ impl Publisher {
             retention: DAY * setting("RETENTION_DAYS")?,
             workspaces: Workspaces::new(),
             types: Types::new(),
+            metrics: Metrics::from_environment()?,
         })
     }
 
@@ -101,8 +104,14 @@ impl Publisher {
             .accept(event, (workspace.id.clone(), workspace.created_at), now, self.retention)
             .await
         {
-            Ok(Acceptance::Accepted) => Submitted::Accepted { accepted_at: now },
-            Ok(Acceptance::Duplicate { accepted_at }) => Submitted::Duplicate { accepted_at },
+            Ok(Acceptance::Accepted) => {
+                self.metrics.count(Counter::EventsAccepted, 1);
+                Submitted::Accepted { accepted_at: now }
+            }
+            Ok(Acceptance::Duplicate { accepted_at }) => {
+                self.metrics.count(Counter::EventsDuplicate, 1);
+                Submitted::Duplicate { accepted_at }
+            }
             Ok(Acceptance::Conflict) => Submitted::Refused(Problem::EventConflict),
             Err(error) => Submitted::Refused(AwsError::into(error)),
         }

@@ -87,7 +87,7 @@ pub(crate) enum PublishResult<'a> {
 
 impl Submitted {
     /// Why it is no event, if it is none.
-    fn refusal(&self) -> Option<&Problem> {
+    pub(crate) fn refusal(&self) -> Option<&Problem> {
         match self {
             Self::Refused(problem) => Some(problem),
             Self::Accepted { .. } | Self::Duplicate { .. } => None,

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::response::Response;
+use carillon_aws::metrics::Counter;
 use carillon_core::event::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Event};
 use carillon_core::invalid::Invalid;
+use carillon_core::trace::{TRACEPARENT, TRACESTATE, Trace};
 use carillon_http::body::media_type;
 use carillon_http::problem::Problem;
 use http::HeaderMap;
@@ -60,6 +62,15 @@ const HEADER_PREFIX: &str = "ce-";
         (
             "ce-audience" = Option<String>, Header, example = "lumen-budget",
             description = "Binary mode: the subscribers that the event is for. Further extension attributes likewise",
+        ),
+        (
+            "traceparent" = Option<String>, Header, example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            description = "The trace of the request (W3C Trace Context): sent along with each delivery of its events, but \
+                           those that name one of their own as an extension attribute",
+        ),
+        (
+            "tracestate" = Option<String>, Header, example = "vendor=00f067aa0ba902b7",
+            description = "What tracing systems add to `traceparent`",
         ),
     ),
     request_body(
@@ -184,12 +195,26 @@ pub(crate) async fn publish(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let workspace = publisher.workspace(&workspace).await?;
-    let (event, mode) = match media_type(&headers).as_deref() {
-        Some(BATCH) => return publish_batch(&publisher, &workspace, &body).await,
-        Some(STRUCTURED) => (Event::from_structured(text(&body)?)?, Mode::Structured),
+    let answer = take(&publisher, &workspace, &headers, &body).await;
+    // A batch that is refused as a whole counts as one.
+    publisher.metrics.count(Counter::EventsRefused, usize::from(answer.is_err()));
+    publisher.metrics.flush();
+    answer
+}
+
+async fn take(
+    publisher: &Publisher,
+    workspace: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Response, Problem> {
+    let workspace = publisher.workspace(workspace).await?;
+    let trace = trace(headers);
+    let (event, mode) = match media_type(headers).as_deref() {
+        Some(BATCH) => return take_batch(publisher, &workspace, trace.as_ref(), body).await,
+        Some(STRUCTURED) => (Event::from_structured(text(body)?)?, Mode::Structured),
         _ if headers.keys().any(|name| name.as_str().starts_with(HEADER_PREFIX)) => {
-            (read_binary(&headers, &body)?, Mode::Binary)
+            (read_binary(headers, body)?, Mode::Binary)
         }
         _ => {
             return Err(Problem::UnsupportedMediaType(
@@ -197,21 +222,24 @@ pub(crate) async fn publish(
             ));
         }
     };
+    publisher.metrics.batch(1);
     let identity = Identity::of(&event);
-    single(&identity, publisher.accept(&workspace, event, mode).await)
+    single(&identity, publisher.accept(&workspace, event.traced(trace), mode).await)
 }
 
-async fn publish_batch(
+async fn take_batch(
     publisher: &Publisher,
     workspace: &OpenWorkspace,
+    trace: Option<&Trace>,
     body: &[u8],
 ) -> Result<Response, Problem> {
     let mut events = Vec::new();
     let mut read = Vec::new();
     for event in read_batch(body)? {
         read.push(event.as_ref().map(Identity::of).map_err(Clone::clone));
-        events.extend(event);
+        events.extend(event.map(|event| event.traced(trace.cloned())));
     }
+    publisher.metrics.batch(read.len());
     let mut submitted = publisher.accept_all(workspace, events).await.into_iter();
     let results: Vec<(Option<Identity>, Submitted)> = read
         .into_iter()
@@ -222,6 +250,8 @@ async fn publish_batch(
             Err(problem) => (None, Submitted::Refused(problem)),
         })
         .collect();
+    let refused = results.iter().filter(|(_, submitted)| submitted.refusal().is_some()).count();
+    publisher.metrics.count(Counter::EventsRefused, refused);
     Ok(batch(&results))
 }
 
@@ -249,6 +279,37 @@ fn read_binary(headers: &HeaderMap, body: &[u8]) -> Result<Event, Problem> {
     Ok(Event::from_binary(attributes, content_type, body)?)
 }
 
+/// The trace that the request belongs to. Where `traceparent` stands more than once, no one can tell which is meant; of
+/// `tracestate` all are one (W3C Trace Context, sections 3.2.1 and 3.3.1).
+fn trace(headers: &HeaderMap) -> Option<Trace> {
+    let mut parents = headers.get_all(TRACEPARENT).iter();
+    let (Some(parent), None) = (parents.next(), parents.next()) else { return None };
+    let states = headers.get_all(TRACESTATE).iter().map(|state| state.to_str().ok());
+    let state = states.collect::<Option<Vec<_>>>().map(|states| states.join(","));
+    Trace::read(parent.to_str().ok()?, state.as_deref())
+}
+
 fn text(body: &[u8]) -> Result<&str, Problem> {
     std::str::from_utf8(body).map_err(|error| Invalid::field("", format!("must be UTF-8: {error}")).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_trace_of_a_request_is_named_once() {
+        const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let traced = |sent: &[(&'static str, &'static str)]| {
+            let headers = sent.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            trace(&headers.collect())
+        };
+        assert_eq!(traced(&[]), None);
+        assert_eq!(traced(&[("traceparent", PARENT)]), Trace::read(PARENT, None));
+        assert_eq!(traced(&[("traceparent", PARENT), ("traceparent", PARENT)]), None);
+        assert_eq!(traced(&[("traceparent", "nonsense"), ("tracestate", "a=1")]), None);
+        let states = [("traceparent", PARENT), ("tracestate", "a=1"), ("tracestate", "b=2")];
+        assert_eq!(traced(&states), Trace::read(PARENT, Some("a=1,b=2")));
+        assert_eq!(traced(&[("tracestate", "a=1")]), None);
+    }
 }

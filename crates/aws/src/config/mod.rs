@@ -13,6 +13,7 @@
 //! | its entry in the list of its subscriber's | `OF#{workspace}#{subscriber}` | `SUB#{subscription}` |
 //! | that its title is taken | `WS#{workspace}` | `TITLE#{subscriber}#{title}` |
 //! | matching row | `MATCH#{workspace}#{pattern}` | `{subscription}` |
+//! | its keys | `WS#{workspace}` | `keys` |
 //! | job | `WS#{workspace}` | `JOB#{job}` |
 //! | what an idempotency key made | `ONCE#{client}` | `{digest of path and key}` |
 //!
@@ -21,6 +22,7 @@
 
 mod grants;
 mod jobs;
+mod keys;
 mod once;
 mod subscriptions;
 mod types;
@@ -37,6 +39,7 @@ use serde::{Deserialize, Serialize};
 use crate::batch_read::{Item, Key};
 use crate::error::AwsError;
 
+pub use keys::StoredKeys;
 pub use once::{Made, Once};
 pub use subscriptions::{
     Asked, FIRST_SECRET, StoredSecret, StoredSubscription, Verification, Wanted, read_subscription,

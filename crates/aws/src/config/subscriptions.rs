@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
 use carillon_core::endpoint::Endpoint;
 use carillon_core::id::{NotAnId, SubscriberId, SubscriptionId, WorkspaceId};
@@ -9,8 +10,8 @@ use carillon_core::matching::{MatchRow, Range};
 use carillon_core::pattern::{EventType, TypePattern};
 use carillon_core::retry::{PolicyError, RetryPolicy};
 use carillon_core::subscription::{
-    AttemptTimeout, Authorization, CustomHeaders, Details, FilterSource, Format, Rate, Status, StatusName,
-    Subscription, Title,
+    AttemptTimeout, Authorization, ClientCertificate, CustomHeaders, Details, DisabledBy, FilterSource,
+    Format, Rate, Signatures, Status, StatusName, Subscription, Title, TokenSettings,
 };
 use carillon_core::time::UnixMillis;
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,8 @@ pub struct StoredSubscription {
     pub signing: Vec<StoredSecret>,
     /// The secret of its authorization, if that has one.
     pub authorization: Option<StoredSecret>,
+    /// The key of its client certificate, if it has one.
+    pub client_key: Option<StoredSecret>,
     /// How its endpoint's owner was asked, and what came of it.
     pub verification: Verification,
 }
@@ -222,6 +225,38 @@ impl ConfigTable {
         self.transact(writes).await
     }
 
+    /// Disables a subscription as it was at `revision`. `false`: it was changed, or deleted, since.
+    pub async fn disable_subscription(
+        &self,
+        (workspace, subscription): (&WorkspaceId, SubscriptionId),
+        revision: u64,
+        by: DisabledBy,
+        now: UnixMillis,
+    ) -> Result<bool, AwsError> {
+        const OPERATION: &str = "dynamodb UpdateItem";
+        let status = serde_dynamo::to_attribute_value(Status::Disabled(by)).map_err(AwsError::item(TABLE))?;
+        let number = |number: u64| AttributeValue::N(number.to_string());
+        let request = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .set_key(Some(self.subscription_key(workspace, subscription).attributes()))
+            .update_expression("SET #state = :disabled, revision = :next, updated_at = :now")
+            .condition_expression("revision = :revision")
+            .expression_attribute_names("#state", "state")
+            .expression_attribute_values(":disabled", status)
+            .expression_attribute_values(":next", number(revision + 1))
+            .expression_attribute_values(":revision", number(revision))
+            .expression_attribute_values(":now", number(now.0));
+        match request.send().await {
+            Ok(_) => Ok(true),
+            Err(error) => match error.as_service_error() {
+                Some(UpdateItemError::ConditionalCheckFailedException(_)) => Ok(false),
+                _ => Err(AwsError::call(OPERATION)(error)),
+            },
+        }
+    }
+
     /// Deletes a subscription. [`Written::Missing`]: it is not there, or was changed since it was read.
     pub async fn delete_subscription(&self, subscription: &Subscription) -> Result<Written, AwsError> {
         let revision = AttributeValue::N(subscription.revision.to_string());
@@ -369,7 +404,10 @@ pub fn read_subscription(item: Item) -> Result<StoredSubscription, AwsError> {
         types: item.types,
         filter: filter.map_err(|error| unreadable(error.to_string()))?,
         format: item.format,
+        token: item.token,
+        signatures: item.signatures,
         authorization: item.authorization,
+        client_certificate: item.client_certificate,
         headers: item.headers,
         retry_policy: steps.transpose().map_err(|error: PolicyError| unreadable(error.to_string()))?,
         timeout: item.timeout,
@@ -389,6 +427,7 @@ pub fn read_subscription(item: Item) -> Result<StoredSubscription, AwsError> {
         subscription,
         signing: item.signing.into_iter().map(Into::into).collect(),
         authorization: item.authorization_secret.map(Into::into),
+        client_key: item.client_key.map(Into::into),
         verification: item.verification,
     })
 }
@@ -410,7 +449,13 @@ struct SubscriptionItem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     filter: Option<String>,
     format: Format,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    token: Option<TokenSettings>,
+    #[serde(default)]
+    signatures: Signatures,
     authorization: Authorization,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client_certificate: Option<ClientCertificate>,
     headers: CustomHeaders,
     /// In seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -425,6 +470,8 @@ struct SubscriptionItem {
     signing: Vec<SecretItem>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     authorization_secret: Option<SecretItem>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client_key: Option<SecretItem>,
     verification: Verification,
 }
 
@@ -449,7 +496,7 @@ struct MatchItem {
 
 impl SubscriptionItem {
     fn of(stored: &StoredSubscription, key: &Key) -> Result<Self, AwsError> {
-        let StoredSubscription { subscription, signing, authorization, verification } = stored;
+        let StoredSubscription { subscription, signing, authorization, client_key, verification } = stored;
         let details = &subscription.details;
         let filter = details.filter.as_ref().map(serde_json::to_string).transpose();
         let steps = |policy: &RetryPolicy| policy.steps().iter().map(std::time::Duration::as_secs).collect();
@@ -463,7 +510,10 @@ impl SubscriptionItem {
             types: details.types.clone(),
             filter: filter.map_err(|error| AwsError::Item { table: TABLE, detail: error.to_string() })?,
             format: details.format,
+            token: details.token.clone(),
+            signatures: details.signatures.clone(),
             authorization: details.authorization.clone(),
+            client_certificate: details.client_certificate.clone(),
             headers: details.headers.clone(),
             retry_steps: details.retry_policy.as_ref().map(steps),
             timeout: details.timeout,
@@ -474,6 +524,7 @@ impl SubscriptionItem {
             revision: subscription.revision,
             signing: signing.iter().map(Into::into).collect(),
             authorization_secret: authorization.as_ref().map(Into::into),
+            client_key: client_key.as_ref().map(Into::into),
             verification: verification.clone(),
         })
     }

@@ -236,6 +236,7 @@ impl Issuer {
             body: Bytes::new(),
             timeout: FETCH_TIMEOUT,
             check_certificates: true,
+            identity: None,
         };
         let answer = self.sender.request(request).await;
         let answer = answer.map_err(|failure| NotFetched::Unanswered(endpoint.clone(), failure))?;

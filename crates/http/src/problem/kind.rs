@@ -89,6 +89,12 @@ kinds! {
         "Secrets that were rotated sign beside the present one until their overlap ends, and the subscription has as many \
          of them as it may have. Wait until one has ended, or choose shorter overlaps."
     }
+    TOO_EARLY_TO_ROTATE {
+        "too-early-to-rotate", "The next key waits, or too many are needed", CONFLICT,
+        "A workspace's next key is published a while before it signs, and one at a time waits for that. A key that was \
+         replaced is kept until the events that it has signed are gone, and there are only so many. `GET .../keys` lists \
+         them; rotate again when the next key signs, or when an old one is no longer needed."
+    }
     PRECONDITION_FAILED {
         "precondition-failed", "It has changed in the meantime", PRECONDITION_FAILED,
         "The header `If-Match` names a state that is not the present one: somebody else was faster. Read it again, make \

@@ -46,6 +46,8 @@ pub enum Problem {
     EventTypeConflict,
     /// The subscription has as many secrets that still sign as it may have.
     TooManySecrets,
+    /// The workspace's next key does not sign yet, or it has as many keys as it may have.
+    TooEarlyToRotate,
     /// `If-Match` names another state than the present one.
     PreconditionFailed,
     /// Another request came with this `Idempotency-Key` before.
@@ -101,6 +103,7 @@ impl Problem {
             Self::TitleTaken => kind::TITLE_TAKEN,
             Self::EventTypeConflict => kind::EVENT_TYPE_CONFLICT,
             Self::TooManySecrets => kind::TOO_MANY_SECRETS,
+            Self::TooEarlyToRotate => kind::TOO_EARLY_TO_ROTATE,
             Self::PreconditionFailed => kind::PRECONDITION_FAILED,
             Self::IdempotencyConflict => kind::IDEMPOTENCY_CONFLICT,
             Self::EventConflict => kind::EVENT_CONFLICT,
@@ -175,6 +178,7 @@ impl Problem {
             | Self::TitleTaken
             | Self::EventTypeConflict
             | Self::TooManySecrets
+            | Self::TooEarlyToRotate
             | Self::PreconditionFailed
             | Self::IdempotencyConflict
             | Self::BodyTooLarge

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use carillon_aws::now;
 use carillon_core::endpoint::{Endpoint, EndpointRules};
 use carillon_core::id::SubscriberId;
 use carillon_core::invalid::{FieldError, Findings, Invalid};
@@ -11,11 +12,14 @@ use carillon_core::pattern::TYPE_BYTES_MAX;
 use carillon_core::pattern::TypePattern;
 use carillon_core::retry::RetryPolicy;
 use carillon_core::subscription::{
-    AttemptTimeout, Authorization, ClientAuthentication, ClientCredentials, CustomHeaders, Details,
-    FilterSource, Format, HeaderName, Rate, RequestFormat, Title, read_types,
+    AttemptTimeout, Authorization, ClientAuthentication, ClientCertificate, ClientCredentials, CustomHeaders,
+    Details, FilterSource, Format, HeaderName, Rate, RequestFormat, Signatures, Title, TokenAlgorithm,
+    TokenSettings, read_types,
 };
+use carillon_core::time::UnixMillis;
 use carillon_filter::Filter;
 use carillon_http::body::{object, optional_object, whole};
+use carillon_sender::{ClientIdentity, NoIdentity};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::openapi::RefOr;
@@ -30,6 +34,12 @@ const NAME_BYTES_MAX: usize = 512;
 
 /// The longest password, token or client secret, in bytes.
 const SECRET_BYTES_MAX: usize = 4096;
+
+/// The longest client certificate with its chain, in bytes of PEM.
+const CERTIFICATE_BYTES_MAX: usize = 32 * 1024;
+
+/// The longest private key, in bytes of PEM.
+const KEY_BYTES_MAX: usize = 16 * 1024;
 
 /// What the owner of a subscription says of it. Secrets are written, never read: where one is left out, the one that was
 /// given before stays, unless the endpoint (or the token URL) is now another host's. Then it must be given again, since
@@ -65,10 +75,25 @@ pub(crate) struct SubscriptionInput {
     #[serde(default)]
     #[schema(value_type = FormatInput, default = "cloudEvents")]
     pub(super) format: Format,
+    /// What the tokens say that events are delivered in: with the format `securityEventToken`, and with no other.
+    #[serde(default, deserialize_with = "optional_object", skip_serializing_if = "Option::is_none")]
+    pub(super) token: Option<TokenInput>,
+    /// How deliveries are signed (Standard Webhooks): `v1` by the subscription's secrets, `v1a` by the workspace's key for
+    /// EdDSA, or both.
+    #[serde(default)]
+    #[schema(
+        value_type = Vec<SignatureSchemeInput>, min_items = 1, max_items = 2,
+        default = json!(["v1"]), example = json!(["v1", "v1a"]),
+    )]
+    pub(super) signatures: Signatures,
     /// How deliveries prove to the receiver who sends them, besides their signature.
     #[serde(default, deserialize_with = "object")]
     #[schema(default = json!({"type": "none"}))]
     pub(super) authorization: AuthorizationInput,
+    /// What deliveries show to a receiver that demands a client certificate (mTLS). Its token service, if it has one, is
+    /// not shown it.
+    #[serde(default, deserialize_with = "optional_object", skip_serializing_if = "Option::is_none")]
+    pub(super) client_certificate: Option<ClientCertificateInput>,
     /// Headers that are sent with each delivery: not for secrets, since they are shown.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(example = json!({"x-tenant": "eu-1"}))]
@@ -148,6 +173,67 @@ pub(crate) enum FormatInput {
     CloudEventsBinary,
     /// `type`, `timestamp` and `data` (Standard Webhooks).
     StandardWebhooks,
+    /// `apiResource`, `updateTimestamp`, `resourcePayload` and `revision`: in workspaces whose catalogue has revisions.
+    Resource,
+    /// A signed token (RFC 8417), pushed as RFC 8935 says. The workspace's public keys verify it.
+    SecurityEventToken,
+}
+
+/// A client certificate and its key.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(as = ClientCertificate)]
+pub(crate) struct ClientCertificateInput {
+    /// The certificate in PEM, followed by those that vouch for it, if any. It must not have expired.
+    #[schema(min_length = 1, max_length = 32_768)]
+    certificate: String,
+    /// Its private key in PEM: RSA, ECDSA or Ed25519, without a passphrase. It must be given again with another certificate.
+    #[serde(default, skip_serializing)]
+    #[schema(value_type = Option<String>, write_only, min_length = 1, max_length = 16_384)]
+    private_key: Option<Secret>,
+}
+
+/// What tokens say besides their events.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(as = TokenSettings)]
+pub(crate) struct TokenInput {
+    /// Whom they are for: the claim `aud`.
+    #[schema(
+        min_length = 1,
+        max_length = 512,
+        pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$",
+        example = "https://tpp.example.com"
+    )]
+    audience: String,
+    /// What they are signed with.
+    #[serde(default)]
+    #[schema(value_type = TokenAlgorithmInput, default = "RS256")]
+    algorithm: TokenAlgorithm,
+}
+
+/// What a token is signed with.
+#[derive(ToSchema)]
+#[schema(as = TokenAlgorithm)]
+#[expect(dead_code, reason = "describes TokenAlgorithm of the core, which knows no OpenAPI")]
+pub(crate) enum TokenAlgorithmInput {
+    /// RSA with SHA-256.
+    #[schema(rename = "RS256")]
+    Rs256,
+    /// ECDSA on P-256 with SHA-256.
+    #[schema(rename = "ES256")]
+    Es256,
+}
+
+/// A scheme of signatures.
+#[derive(ToSchema)]
+#[schema(as = SignatureScheme, rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes SignatureScheme of the core, which knows no OpenAPI")]
+pub(crate) enum SignatureSchemeInput {
+    /// HMAC-SHA256 by the secrets of the subscription.
+    V1,
+    /// Ed25519 by the key of the workspace.
+    V1a,
 }
 
 /// How deliveries prove who sends them.
@@ -281,6 +367,8 @@ pub(super) struct Against<'a> {
     pub(super) knows: &'a dyn Fn(&TypePattern) -> bool,
     /// What was said up to now: the authorization's secret can stay.
     pub(super) before: Option<&'a Details>,
+    /// Whether the workspace's events have revisions.
+    pub(super) revisions: bool,
 }
 
 /// A checked input.
@@ -288,10 +376,13 @@ pub(super) struct Wish {
     pub(super) details: Details,
     pub(super) subscriber: Option<SubscriberId>,
     pub(super) enabled: bool,
+    /// What becomes of the authorization's secret.
     pub(super) secret: Given,
+    /// What becomes of the key of the client certificate.
+    pub(super) client_key: Given,
 }
 
-/// What becomes of the authorization's secret.
+/// What becomes of a secret.
 pub(super) enum Given {
     /// There is none.
     Nothing,
@@ -314,7 +405,10 @@ impl SubscriptionInput {
             types: details.types.iter().map(ToString::to_string).collect(),
             filter: details.filter.clone(),
             format: details.format,
+            token: details.token.clone().map(TokenInput::from),
+            signatures: details.signatures.clone(),
             authorization: AuthorizationInput::of(&details.authorization),
+            client_certificate: details.client_certificate.as_ref().map(ClientCertificateInput::of),
             headers: details
                 .headers
                 .iter()
@@ -359,11 +453,28 @@ impl SubscriptionInput {
         if let Some(filter) = &self.filter {
             findings.take(Filter::compile(filter).map_err(|invalid| under("/filter", invalid)));
         }
+        if self.format == Format::Resource && !against.revisions {
+            findings.add("/format", "must be another one: the workspace's catalogue has no revisions");
+        }
+        let token = findings.take(TokenInput::check(self.token, self.format)).flatten();
         let same_receiver = against.before.is_some_and(|before| {
             endpoint.as_ref().is_some_and(|url| url.origin() == before.endpoint.origin())
         });
-        let before = against.before.filter(|_| same_receiver).map(|before| &before.authorization);
-        let authorization = findings.take(self.authorization.check(against, before));
+        let before = against.before.filter(|_| same_receiver);
+        let authorization =
+            findings.take(self.authorization.check(against, before.map(|before| &before.authorization)));
+        if self.client_certificate.is_some()
+            && endpoint.as_ref().is_some_and(|endpoint| endpoint.url().scheme() != "https")
+        {
+            findings.add("/clientCertificate", "must not be given without HTTPS");
+        }
+        let known = before.and_then(|before| before.client_certificate.as_ref());
+        let certificate = self.client_certificate.map(|certificate| certificate.check(known));
+        let certificate = certificate.and_then(|certificate| findings.take(certificate));
+        let (client_certificate, client_key) = match certificate {
+            Some((certificate, key)) => (Some(certificate), key),
+            None => (None, Given::Nothing),
+        };
         let headers = CustomHeaders::read(self.headers, "/headers", &mut findings);
         if let Some((Authorization::ApiKey { header }, _)) = &authorization
             && headers.contains(header)
@@ -387,13 +498,16 @@ impl SubscriptionInput {
             types,
             filter: self.filter,
             format: self.format,
+            token,
+            signatures: self.signatures,
             authorization,
+            client_certificate,
             headers,
             retry_policy,
             timeout,
             rate_per_minute,
         };
-        Ok(Wish { details, subscriber, enabled: self.enabled, secret })
+        Ok(Wish { details, subscriber, enabled: self.enabled, secret, client_key })
     }
 }
 
@@ -494,6 +608,74 @@ impl AuthorizationInput {
                 Ok((Authorization::OAuth2(credentials), secret))
             }
         }
+    }
+}
+
+impl ClientCertificateInput {
+    fn of(certificate: &ClientCertificate) -> Self {
+        Self { certificate: certificate.chain.clone(), private_key: None }
+    }
+
+    /// `known`: the certificate that deliveries to this receiver show already. Its key may stay, and it may have expired
+    /// meanwhile.
+    fn check(self, known: Option<&ClientCertificate>) -> Result<(ClientCertificate, Given), Invalid> {
+        const CERTIFICATE: &str = "/clientCertificate/certificate";
+        const KEY: &str = "/clientCertificate/privateKey";
+        if self.certificate.len() > CERTIFICATE_BYTES_MAX {
+            return Err(Invalid::field(
+                CERTIFICATE,
+                format!("must have at most {CERTIFICATE_BYTES_MAX} bytes"),
+            ));
+        }
+        let Some(key) = self.private_key else {
+            let known = known.filter(|known| known.chain == self.certificate);
+            return known
+                .map(|known| (known.clone(), Given::Kept))
+                .ok_or_else(|| Invalid::field(KEY, "is required"));
+        };
+        if key.expose().len() > KEY_BYTES_MAX {
+            return Err(Invalid::field(KEY, format!("must have at most {KEY_BYTES_MAX} bytes")));
+        }
+        let identity = ClientIdentity::from_pem(&self.certificate, key.expose()).map_err(|error| {
+            let pointer = match error {
+                NoIdentity::Certificate => CERTIFICATE,
+                NoIdentity::Key | NoIdentity::Mismatch => KEY,
+            };
+            Invalid::field(pointer, error.to_string())
+        })?;
+        let expires_at = UnixMillis(u64::try_from(identity.not_after()).unwrap_or(0) * 1000);
+        if expires_at <= now() {
+            return Err(Invalid::field(CERTIFICATE, "must not have expired"));
+        }
+        Ok((ClientCertificate { chain: self.certificate, expires_at }, Given::Text(key)))
+    }
+}
+
+impl TokenInput {
+    /// There are tokens in one format alone.
+    fn check(given: Option<Self>, format: Format) -> Result<Option<TokenSettings>, Invalid> {
+        match (format, given) {
+            (Format::SecurityEventToken, None) => {
+                Err(Invalid::field("/token", "is required with the format `securityEventToken`"))
+            }
+            (Format::SecurityEventToken, Some(Self { audience, .. })) if !is_name(&audience) => {
+                let detail = format!("must have 1 to {NAME_BYTES_MAX} bytes and no control character");
+                Err(Invalid::field("/token/audience", detail))
+            }
+            (Format::SecurityEventToken, Some(Self { audience, algorithm })) => {
+                Ok(Some(TokenSettings { audience, algorithm }))
+            }
+            (_, Some(_)) => {
+                Err(Invalid::field("/token", "must not be given but with the format `securityEventToken`"))
+            }
+            (_, None) => Ok(None),
+        }
+    }
+}
+
+impl From<TokenSettings> for TokenInput {
+    fn from(TokenSettings { audience, algorithm }: TokenSettings) -> Self {
+        Self { audience, algorithm }
     }
 }
 

@@ -16,7 +16,7 @@ use carillon_aws::config::{
     FIRST_SECRET, Made, Once, StoredSubscription, StoredWorkspace, Verification, Wanted, Written,
 };
 use carillon_aws::now;
-use carillon_catalogue::{builtin, knows};
+use carillon_catalogue::{builtin, has_revisions, knows, operational};
 use carillon_core::endpoint::Endpoint;
 use carillon_core::id::{SubscriberId, SubscriptionId};
 use carillon_core::invalid::{Findings, Invalid};
@@ -36,6 +36,7 @@ use utoipa_axum::routes;
 
 use crate::conditional::{IdempotencyKey, IfMatch, etag, merge};
 use crate::desk::{Desk, List, ListQuery, id_bytes};
+use crate::keys;
 use crate::problems::Common;
 
 use self::input::{Against, SubscriptionInput, Wish};
@@ -113,10 +114,12 @@ async fn create(
     let input: SubscriptionInput = read_json(&headers, &body)?;
     let wish = check(&desk, &stored.workspace, input, None).await?;
     let subscriber = whose(&caller, wish.subscriber.clone())?;
+    keys::ensure(&desk, &stored, &wish.details).await?;
     let workspace = &stored.workspace;
     let owner = Owner { desk: &desk, workspace: &stored, subscription: id };
     let (signing, signing_secret) = owner.signing_secret(FIRST_SECRET, now).await?;
     let (authorization, api_key) = owner.authorization_secret(wish.secret, None, 1, now).await?;
+    let client_key = owner.client_key(wish.client_key, None, 1, now).await?;
     let status = status(workspace, wish.enabled, &Verification::default());
     let question = Question::if_pending(workspace, id, &wish.details, status, now)?;
     let subscription = Subscription {
@@ -130,7 +133,8 @@ async fn create(
         revision: 1,
     };
     let verification = Verification { asked: question.as_ref().map(Question::asked), ..Default::default() };
-    let new = StoredSubscription { subscription, signing: vec![signing], authorization, verification };
+    let signing = vec![signing];
+    let new = StoredSubscription { subscription, signing, authorization, client_key, verification };
     match desk.config.create_subscription(&new, once.as_ref()).await? {
         Written::Done => {}
         Written::TitleTaken => return Err(Problem::TitleTaken),
@@ -431,10 +435,12 @@ async fn write(
     if wish.subscriber.as_ref().is_some_and(|subscriber| *subscriber != was.subscriber) {
         return Err(Invalid::field("/subscriber", "cannot be changed").into());
     }
+    keys::ensure(desk, stored, &wish.details).await?;
     let revision = was.revision + 1;
     let before = old.authorization.as_ref();
     let owner = Owner { desk, workspace: stored, subscription: was.id };
     let (authorization, api_key) = owner.authorization_secret(wish.secret, before, revision, now).await?;
+    let client_key = owner.client_key(wish.client_key, old.client_key.as_ref(), revision, now).await?;
     // Who owns the old endpoint has not spoken for the new one.
     let mut verification = if wish.details.endpoint == was.details.endpoint {
         old.verification.clone()
@@ -445,9 +451,12 @@ async fn write(
     let status = match (was.status, status(workspace, wish.enabled, &verification)) {
         // That owners are asked holds for what begins then: what is in use stays so.
         (Status::Active, Status::Pending) if !moved => Status::Active,
+        // Whoever changes something else of one that Carillon disabled does not make that his own decision.
+        (disabled @ Status::Disabled(_), Status::Disabled(_)) => disabled,
         (_, status) => status,
     };
-    if wish.details == was.details && status == was.status && authorization == old.authorization {
+    let same_secrets = authorization == old.authorization && client_key == old.client_key;
+    if wish.details == was.details && status == was.status && same_secrets {
         return Ok(Some(answered(&old, Secrets::default())));
     }
     let question = match &verification.asked {
@@ -459,7 +468,8 @@ async fn write(
     }
     let subscription =
         Subscription { details: wish.details, status, updated_at: now, revision, ..was.clone() };
-    let new = StoredSubscription { subscription, signing: old.signing.clone(), authorization, verification };
+    let signing = old.signing.clone();
+    let new = StoredSubscription { subscription, signing, authorization, client_key, verification };
     match desk.config.update_subscription(&old, &new).await? {
         Written::Done => {
             let made = verification::ask(desk, workspace, new, question).await;
@@ -480,13 +490,18 @@ async fn check(
     old: Option<&StoredSubscription>,
 ) -> Result<Wish, Problem> {
     let own = desk.config.type_names(&workspace.id).await?;
-    let types: Vec<_> =
-        builtin(workspace.kind).iter().map(|definition| &definition.name).chain(&own).collect();
+    let types: Vec<_> = builtin(workspace.kind)
+        .iter()
+        .chain(operational())
+        .map(|definition| &definition.name)
+        .chain(&own)
+        .collect();
     let before = old.map(|old| &old.subscription.details);
     let wish = input.check(&Against {
         rules: workspace.settings.endpoint_rules(&desk.rules),
         knows: &|pattern| knows(types.iter().copied(), pattern),
         before,
+        revisions: has_revisions(workspace.kind),
     })?;
     check_ways(desk, &wish.details, before).await?;
     Ok(wish)

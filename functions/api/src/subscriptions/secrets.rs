@@ -151,6 +151,24 @@ impl Owner<'_> {
         }
     }
 
+    /// What becomes of the key of the client certificate, sealed.
+    pub(super) async fn client_key(
+        &self,
+        given: Given,
+        before: Option<&StoredSecret>,
+        revision: u64,
+        now: UnixMillis,
+    ) -> Result<Option<StoredSecret>, AwsError> {
+        match given {
+            Given::Text(key) => {
+                let name = format!("client-key-{revision}");
+                self.seal(name, key.expose().as_bytes(), now).await.map(Some)
+            }
+            Given::Kept => Ok(before.cloned()),
+            Given::Nothing | Given::Made => Ok(None),
+        }
+    }
+
     async fn seal(&self, name: String, plain: &[u8], now: UnixMillis) -> Result<StoredSecret, AwsError> {
         let StoredWorkspace { workspace, data_key } = self.workspace;
         let owner = self.subscription.to_string();

@@ -35,6 +35,10 @@ pub(crate) struct Shown {
     status_reason: Option<DisabledBy>,
     /// The signing secrets that are in use, the newest last: deliveries are signed with each.
     signing_secrets: Vec<SecretShown>,
+    /// When its client certificate expires, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "optional_rfc3339")]
+    #[schema(value_type = Option<String>, format = "date-time")]
+    client_certificate_expires_at: Option<UnixMillis>,
     /// How its endpoint's owner was asked, if the workspace demands that.
     #[serde(skip_serializing_if = "Option::is_none")]
     verification: Option<VerificationShown>,
@@ -55,7 +59,8 @@ impl PartialSchema for SaidShown {
             RefOr::T(Schema::Object(mut said)) => {
                 said.description = Some("What its owner says of a subscription.".to_owned());
                 said.additional_properties = None;
-                let always = ["subscriber", "format", "authorization", "timeoutSeconds", "enabled"];
+                let always =
+                    ["subscriber", "format", "signatures", "authorization", "timeoutSeconds", "enabled"];
                 said.required.extend(always.map(str::to_owned));
                 RefOr::T(Schema::Object(said))
             }
@@ -176,6 +181,11 @@ impl Shown {
             status: subscription.status.name(),
             status_reason,
             signing_secrets: signing_secrets.collect(),
+            client_certificate_expires_at: subscription
+                .details
+                .client_certificate
+                .as_ref()
+                .map(|certificate| certificate.expires_at),
             verification,
             created_at: subscription.created_at,
             updated_at: subscription.updated_at,

@@ -1,16 +1,15 @@
 //! Measurements.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use carillon_local::{FUNCTIONS, Moment, Proxy, event, profile_dir};
-use carillon_tests::payloads::{queue_record, samples, stream_record};
+use carillon_local::{FUNCTIONS, event, profile_dir};
+use carillon_tests::harness::{Matches, Stage, records};
+use carillon_tests::payloads::stream_record;
 use carillon_tests::{PATIENCE, Scene, WORKSPACE};
-use serde_json::{Map, Value, json};
-
-use crate::runtime_api::start;
+use serde_json::json;
+use tokio::task::spawn_blocking;
 
 const EVENTS: usize = 200;
 /// Before the measured ones, so that every function is running.
@@ -122,33 +121,33 @@ pub(crate) fn size() -> Result<()> {
 
 /// Each function from the start of its process to its first invocation, and to its first answer.
 pub(crate) async fn coldstart() -> Result<()> {
-    let scene = Scene::set("coldstart", &[]).await?;
-    println!("From the start of the process, median of {STARTS}:");
-    for (function, mut environment, payload) in invocations(&scene).await? {
-        for (name, value) in [
-            ("AWS_ENDPOINT_URL", scene.stack.endpoint()),
-            ("AWS_ACCESS_KEY_ID", "test"),
-            ("AWS_SECRET_ACCESS_KEY", "test"),
-            ("AWS_REGION", "us-east-1"),
-            ("AWS_LAMBDA_FUNCTION_NAME", function),
-            ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
-            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256"),
-        ] {
-            environment.insert(name.to_owned(), json!(value));
+    let stage = Stage::set("coldstart", &[Matches::One]).await?;
+    spawn_blocking(move || coldstart_on(&stage)).await?
+}
+
+fn coldstart_on(stage: &Stage) -> Result<()> {
+    println!("From the start of the process, median of {STARTS} (goal: ready after at most 12 ms):");
+    let payloads = invocations(stage)?;
+    for (function, payload) in payloads {
+        let mut ready = Vec::with_capacity(STARTS);
+        let mut answered = Vec::with_capacity(STARTS);
+        for _ in 0..STARTS {
+            let started = stage.start(function)?;
+            let (_, took) = started.invoke_timed(payload.clone())?;
+            ready.push(started.ready);
+            answered.push(started.ready + took);
         }
-        let binary = profile_dir()?.join(function);
-        let starts = (0..STARTS).map(|_| start(&binary, &environment, &payload)).collect::<Result<Vec<_>>>();
-        let starts = starts.with_context(|| function.to_owned())?;
-        let median = |pick: fn(&crate::runtime_api::Start) -> Duration| {
-            let mut times = starts.iter().map(pick).collect::<Vec<_>>();
-            times.sort();
-            milliseconds(percentile(&times, 50))
-        };
-        let (ready, answered) = (median(|start| start.ready), median(|start| start.answered));
-        println!("  {function:<8}  ready after {ready:>5.1} ms, first answer after {answered:>5.1} ms");
+        ready.sort();
+        answered.sort();
+        let median = |sorted: &[Duration]| milliseconds(percentile(sorted, 50));
+        println!(
+            "  {function:<8}  ready after {:>5.1} ms, first answer after {:>5.1} ms",
+            median(&ready),
+            median(&answered)
+        );
     }
-    // What the functions here were given is partly work of the stack's own, which has no proxy to reach its queues by now.
-    scene.break_off().await
+    stage.stand_ins.tally()?;
+    Ok(())
 }
 
 async fn publish_and_wait(scene: &Scene, number: usize) -> Result<Duration> {
@@ -177,35 +176,23 @@ fn time_on_processor(process: u32) -> Duration {
     Duration::from_nanos(nanoseconds.sum())
 }
 
-/// For each function its environment, and an invocation that makes it do its usual work.
-async fn invocations(scene: &Scene) -> Result<Vec<(&'static str, Map<String, Value>, Value)>> {
-    // Asked for first: the proxy changes one of them.
-    let mut environments = BTreeMap::new();
-    for function in FUNCTIONS {
-        environments.insert(function, scene.stack.environment(function).await?);
-    }
-    let proxy = Proxy::start(scene.stack.endpoint()).await?;
-    proxy.stand_before(&scene.stack, "fanout").await?;
-    scene.subscribe("/inbox", &["consent:*"]).await?;
-    let sent = proxy.trap(Moment::Before, "SendMessageBatch", "");
-    scene.publish(&event("e-1", "consent:created", &json!({}))).await?;
-    let tasks: Value = serde_json::from_slice(&sent.sprung(PATIENCE).await?.body)?;
-    let row = scene.rows("EventsTable").await?.into_iter().next().context("the event is in no row")?;
-    scene.received("/inbox", 1).await?;
-
-    let samples = samples(scene.carillon.token())?;
-    let invocation = |(function, environment)| {
+/// For each function an invocation that makes it do its usual work.
+fn invocations(stage: &Stage) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    stage.stand_ins.keep(true);
+    stage.publish(&stage.start("publish")?, Matches::One, 0..1, 1)?;
+    let items = stage.stand_ins.sent().events;
+    let tasks = stage.fan_out(&stage.start("fanout")?, &items)?.tasks;
+    stage.stand_ins.keep(false);
+    let event = stream_record(0, items.first().context("publish has written nothing")?).to_string();
+    let invocation = |function| {
         let payload = match function {
-            "fanout" => json!({ "Records": [stream_record(0, &row)] }),
-            "deliver" => json!({ "Records": [queue_record(&scene.stack, &tasks["Entries"][0])] }),
-            _ => {
-                let sample = samples.iter().find(|(of, ..)| of == function);
-                sample.with_context(|| format!("events/ has no sample for {function}"))?.2.clone()
-            }
+            "fanout" => records(std::slice::from_ref(&event)),
+            "deliver" => records(&stage.task_records(&tasks)),
+            _ => stage.sample(function)?.to_string().into_bytes(),
         };
-        Ok((function, environment, payload))
+        Ok((function, payload))
     };
-    environments.into_iter().map(invocation).collect()
+    FUNCTIONS.into_iter().map(invocation).collect()
 }
 
 /// Of sorted times, the one that so many percent do not exceed.

@@ -2,10 +2,13 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line tool speaks to its user")]
 
+mod bare;
 mod bench;
 mod deploy;
+mod engine;
+mod neighbour;
 mod prove;
-mod runtime_api;
+mod rate;
 
 use std::process::ExitCode;
 
@@ -28,10 +31,17 @@ async fn run(arguments: &[&str]) -> Result<()> {
         ["prove", "deploy"] => deploy::deploy().await,
         ["prove", "load"] => prove::load().await,
         ["prove", "many"] => prove::many().await,
+        ["prove", "neighbour"] => neighbour::neighbour().await,
+        ["prove", "rate"] => rate::rate().await,
         ["bench", "latency"] => bench::latency().await,
         ["bench", "api"] => bench::api().await,
         ["bench", "size"] => bench::size(),
         ["bench", "coldstart"] => bench::coldstart().await,
+        ["bench", "deliver"] => engine::deliver().await,
+        ["bench", "publish"] => engine::publish().await,
+        ["bench", "fanout"] => engine::fanout().await,
+        ["bench", "together"] => engine::together().await,
+        [bare::COMMAND, url, count] => bare::run(url, count.parse()?).await,
         other => bail!("there is no `{}` here", other.join(" ")),
     }
 }

@@ -1,0 +1,135 @@
+//! The HTTP clients: one for all, and one for each client certificate that is in use.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use carillon_core::endpoint::EndpointRules;
+use reqwest::redirect::Policy;
+use reqwest::tls::Version;
+use reqwest::{Client, ClientBuilder};
+use tokio::time::Instant;
+
+use crate::CONNECT_TIMEOUT;
+use crate::identity::ClientIdentity;
+use crate::resolver::GuardedResolver;
+use crate::reuse;
+
+/// How long an idle connection is kept. Longer, and most would be closed by the other side while the function is frozen.
+const IDLE_KEPT: Duration = Duration::from_secs(50);
+
+/// How many idle connections to one host are kept: as many as a batch has tasks.
+const IDLE_PER_HOST_MAX: usize = 10;
+
+/// How many clients with a certificate of their own are kept. Each has its connections, and its copy of the trust store
+/// (some 200 KB).
+const IDENTIFIED_MAX: usize = 16;
+
+/// How many bytes a receiver may send ahead on one HTTP/2 stream: no more of a body is read anyhow.
+const STREAM_WINDOW: u32 = 64 * 1024;
+
+/// The same on one HTTP/2 connection, over all its streams.
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+
+/// The most that the headers of an answer over HTTP/2 may take, in bytes. Over HTTP/1.1 hyper bounds them: 100 headers, and
+/// some 400 KiB.
+const HEADER_LIST_BYTES_MAX: u32 = 64 * 1024;
+
+const USER_AGENT: &str = concat!("Carillon/", env!("CARGO_PKG_VERSION"));
+
+/// Every client there is.
+#[derive(Debug)]
+pub(crate) struct Clients {
+    checked: Client,
+    /// Takes whatever certificate a receiver shows. Only deployments for tests have it, those that allow plain HTTP too.
+    unchecked: Option<Client>,
+    identified: Mutex<Vec<Identified>>,
+    resolver: GuardedResolver,
+    allow_insecure: bool,
+}
+
+/// A client with a certificate of its own. What it shows is in its connections, so they are for that certificate alone.
+#[derive(Debug)]
+struct Identified {
+    /// The leaf of the chain. It determines its private key.
+    certificate: Arc<[u8]>,
+    check_certificates: bool,
+    client: Client,
+    used_at: Instant,
+}
+
+impl Clients {
+    pub(crate) fn new(resolver: GuardedResolver, rules: &EndpointRules) -> reqwest::Result<Self> {
+        let allow_insecure = rules.allow_insecure;
+        let checked = guarded(&resolver, allow_insecure).build()?;
+        let unchecked = allow_insecure.then(|| unchecked(guarded(&resolver, allow_insecure)).build());
+        let (unchecked, identified) = (unchecked.transpose()?, Mutex::default());
+        Ok(Self { checked, unchecked, identified, resolver, allow_insecure })
+    }
+
+    /// The client for a receiver. A deployment that demands HTTPS has none that does not check.
+    pub(crate) fn of(
+        &self,
+        check_certificates: bool,
+        identity: Option<&ClientIdentity>,
+    ) -> reqwest::Result<Client> {
+        let check_certificates = check_certificates || !self.allow_insecure;
+        match identity {
+            Some(identity) => self.identified(check_certificates, identity),
+            None => {
+                Ok(self.unchecked.as_ref().filter(|_| !check_certificates).unwrap_or(&self.checked).clone())
+            }
+        }
+    }
+
+    /// The client that shows this certificate: the one that is kept, or a new one. Those that nobody used for as long as an
+    /// idle connection is kept have none left, and are dropped; so is the one that was not used for longest if there are
+    /// too many.
+    fn identified(&self, check_certificates: bool, identity: &ClientIdentity) -> reqwest::Result<Client> {
+        let now = Instant::now();
+        let mut kept = self.identified.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.retain(|one| now.duration_since(one.used_at) < IDLE_KEPT);
+        let certificate = identity.certificate();
+        let found = kept
+            .iter_mut()
+            .find(|one| one.certificate == *certificate && one.check_certificates == check_certificates);
+        if let Some(found) = found {
+            found.used_at = now;
+            return Ok(found.client.clone());
+        }
+        let builder = guarded(&self.resolver, self.allow_insecure).identity(identity.for_client());
+        let client = if check_certificates { builder } else { unchecked(builder) }.build()?;
+        if kept.len() == IDENTIFIED_MAX {
+            let oldest = kept.iter().enumerate().min_by_key(|(_, one)| one.used_at);
+            if let Some((index, _)) = oldest {
+                kept.swap_remove(index);
+            }
+        }
+        let certificate = Arc::clone(certificate);
+        kept.push(Identified { certificate, check_certificates, client: client.clone(), used_at: now });
+        Ok(client)
+    }
+}
+
+/// What all clients have in common. Their trust store is the platform's; they speak TLS 1.2 and 1.3, and HTTP/2 where the
+/// receiver chooses it by ALPN. There are no cookies and no decompression, since reqwest's features for them are off.
+#[expect(clippy::disallowed_methods, reason = "the one place where an HTTP client is built")]
+fn guarded(resolver: &GuardedResolver, allow_insecure: bool) -> ClientBuilder {
+    Client::builder()
+        .user_agent(USER_AGENT)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(IDLE_KEPT)
+        .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
+        .tls_version_min(Version::TLS_1_2)
+        .http2_initial_stream_window_size(STREAM_WINDOW)
+        .http2_initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .https_only(!allow_insecure)
+        .redirect(Policy::none())
+        .no_proxy()
+        .dns_resolver(resolver.clone())
+        .connector_layer(reuse::layer())
+}
+
+fn unchecked(builder: ClientBuilder) -> ClientBuilder {
+    builder.tls_danger_accept_invalid_certs(true)
+}

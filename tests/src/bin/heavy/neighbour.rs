@@ -1,0 +1,135 @@
+//! The claim that a receiver that hangs does not hold up the others.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use carillon_local::{Answer, Verdict, event};
+use carillon_tests::{Scene, WORKSPACE};
+use serde_json::json;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+/// The template's own; other local deployments have less.
+const DEFAULTS: [(&str, &str); 2] = [("DeliveryConcurrency", "50"), ("SlowConcurrency", "10")];
+
+/// For how long each part lasts, from its very first event.
+const LASTS: Duration = Duration::from_mins(2);
+
+/// From one event of the healthy subscription to the next.
+const HEALTHY_PERIOD: Duration = Duration::from_secs(2);
+
+/// How many events each hanging subscription gets for one of the healthy one.
+const TIMES: u32 = 20;
+
+/// How much longer the healthy one's events may take beside hanging ones.
+const FACTOR: f64 = 2.0;
+
+/// How many hang, in each part after the first.
+const HANGING: [usize; 2] = [1, 10];
+
+/// How long the last healthy event may take until it is missed.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How long the healthy one's events took, from before their publishing until they were received.
+struct Took(Vec<Duration>);
+
+/// A healthy subscription alone, beside one and beside ten that hang on every request, with twenty times its traffic each.
+pub(crate) async fn neighbour() -> Result<()> {
+    println!(
+        "One event each {HEALTHY_PERIOD:?} for a healthy subscription, over {LASTS:?} from the first on, alone and beside \
+         others with {TIMES} times its traffic each, that never answer."
+    );
+    let alone = part(0).await?;
+    println!("alone:            {alone}");
+    let mut worst: f64 = 1.0;
+    for hanging in HANGING {
+        let beside = part(hanging).await?;
+        let factor = beside.quantile(95).as_secs_f64() / alone.quantile(95).as_secs_f64();
+        println!("beside {hanging:>2} hanging: {beside}; p95 is {factor:.2} times as long");
+        worst = worst.max(factor);
+    }
+    ensure!(worst <= FACTOR, "it was held up: p95 is {worst:.2} times as long, {FACTOR} are allowed");
+    Ok(())
+}
+
+async fn part(hanging: usize) -> Result<Took> {
+    let scene = Scene::set(&format!("neighbour-{hanging}"), &DEFAULTS).await?;
+    scene.subscribe("/healthy", &["consent:created"]).await?;
+    for number in 0..hanging {
+        let path = format!("/hanging/{number}");
+        scene.subscribe(&path, &["consent:revoked"]).await?;
+        scene.receiver.answer(&path, [Answer::hang()]);
+    }
+    // The functions are started, and know the healthy one; of those that hang nothing is known.
+    scene.publish(&event("warm", "consent:created", &json!({}))).await?;
+    scene.received("/healthy", 1).await?;
+
+    let (published, ()) = tokio::try_join!(healthy(&scene), burden(&scene, hanging))?;
+    let mut took = Vec::with_capacity(published.len());
+    for (number, at) in published.iter().enumerate() {
+        let received = scene.receiver.wait_for("/healthy", published.len() + 1, PATIENCE).await?;
+        let of_event = |id: &str| received.iter().find(|request| request.json()["id"] == *id);
+        let request = of_event(&format!("healthy-{number}")).context("an event is missing")?;
+        ensure!(request.verdict == Verdict::Verified, "a signature was refused");
+        took.push(request.at.duration_since(*at));
+    }
+    took.sort_unstable();
+    scene.break_off().await?;
+    Ok(Took(took))
+}
+
+/// When each event was about to be published.
+async fn healthy(scene: &Scene) -> Result<Vec<Instant>> {
+    let mut ticks = interval(HEALTHY_PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let began = Instant::now();
+    let mut published = Vec::new();
+    while began.elapsed() < LASTS {
+        ticks.tick().await;
+        let at = Instant::now();
+        scene.publish(&event(&format!("healthy-{}", published.len()), "consent:created", &json!({}))).await?;
+        published.push(at);
+    }
+    Ok(published)
+}
+
+/// In batches of a second: the publisher must not be what is measured.
+async fn burden(scene: &Scene, hanging: usize) -> Result<()> {
+    if hanging == 0 {
+        return Ok(());
+    }
+    let in_a_second = (TIMES as usize * 1000) / usize::try_from(HEALTHY_PERIOD.as_millis())?;
+    let began = Instant::now();
+    let mut count = 0;
+    while began.elapsed() < LASTS {
+        let events: Vec<_> = (count..count + in_a_second)
+            .map(|number| event(&format!("hanging-{number}"), "consent:revoked", &json!({})))
+            .collect();
+        scene.carillon.publish_batch(WORKSPACE, &events).await?.expect_status(202)?;
+        count += in_a_second;
+        let next = Duration::from_secs((count / in_a_second) as u64);
+        sleep(next.saturating_sub(began.elapsed())).await;
+    }
+    Ok(())
+}
+
+impl Took {
+    /// Sorted as they are: the value that so many of a hundred do not exceed.
+    fn quantile(&self, percent: usize) -> Duration {
+        let place = (self.0.len() * percent).div_ceil(100).max(1) - 1;
+        self.0[place.min(self.0.len() - 1)]
+    }
+}
+
+impl std::fmt::Display for Took {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let millis = |percent| self.quantile(percent).as_secs_f64() * 1000.0;
+        write!(
+            f,
+            "{} events, p50 {:.1} ms, p95 {:.1} ms, the longest {:.0} ms",
+            self.0.len(),
+            millis(50),
+            millis(95),
+            millis(100)
+        )
+    }
+}

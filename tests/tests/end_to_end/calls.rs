@@ -1,0 +1,56 @@
+//! What the functions on an event's way ask of AWS, counted by stand-ins that look at each call.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use carillon_tests::harness::{Matches, Stage, Tally};
+use tokio::task::spawn_blocking;
+
+const EVENTS: usize = 50;
+const PUBLISH_BATCH: usize = 25;
+
+/// Also the small version of `cargo xtask bench together`: an unoptimised build says nothing of time, but all of calls.
+#[tokio::test]
+async fn an_event_takes_one_write_and_a_delivery_another() -> Result<()> {
+    let stage = Stage::set("calls", &[Matches::Ten]).await?;
+    spawn_blocking(move || count_calls(&stage)).await?
+}
+
+fn count_calls(stage: &Stage) -> Result<()> {
+    let deliveries = EVENTS * Matches::Ten.deliveries();
+    stage.stand_ins.keep(true);
+
+    stage.publish(&stage.start("publish")?, Matches::Ten, 0..EVENTS, PUBLISH_BATCH)?;
+    let tally = stage.stand_ins.tally()?;
+    // The client's grant and the workspace, both read once; the type's definition, which is the workspace's own.
+    assert_eq!(calls(&tally), counts([("GetItem config", 3), ("PutItem events", EVENTS)]));
+    let written = tally.total();
+    assert_eq!((written.writes, written.index_writes), (EVENTS as u64, EVENTS as u64));
+
+    let items = stage.stand_ins.sent().events;
+    let tasks = stage.fan_out(&stage.start("fanout")?, &items)?.tasks;
+    let tally = stage.stand_ins.tally()?;
+    // The version before and after the rows of each pattern that an event's type can be asked for by.
+    let once = [("BatchGetItem", 1), ("TransactGetItems config", 1), ("Query config", 3)];
+    let sent = [("SendMessageBatch delivery", deliveries / 10)];
+    assert_eq!(calls(&tally), counts(once.into_iter().chain(sent)));
+    assert_eq!((tally.total().writes, tasks.len()), (0, deliveries));
+
+    stage.deliver(&stage.start("deliver")?, stage.task_records(&tasks).into_iter())?;
+    let tally = stage.stand_ins.tally()?;
+    let each = [("BatchGetItem", deliveries / 10), ("PutItem deliveries", deliveries), ("Decrypt kms", 1)];
+    assert_eq!(calls(&tally), counts(each));
+    let written = tally.total();
+    assert_eq!((written.writes, written.index_writes), (deliveries as u64, 0));
+    assert_eq!(stage.sink.take()?, deliveries as u64);
+    assert!(stage.sink.verified() > 0);
+    Ok(())
+}
+
+fn calls(tally: &Tally) -> BTreeMap<String, u64> {
+    tally.kinds().map(|(kind, count)| (kind.to_owned(), count.calls)).collect()
+}
+
+fn counts<'a>(counts: impl IntoIterator<Item = (&'a str, usize)>) -> BTreeMap<String, u64> {
+    counts.into_iter().map(|(kind, count)| (kind.to_owned(), count as u64)).collect()
+}
