@@ -79,7 +79,7 @@ pub const QUICK_ANSWERS: u32 = 20;
 
 /// Slots that were reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reserved {
+pub enum Slotted {
     /// From this time on, in microseconds since the epoch.
     From(u64),
     /// None: all slots of the next minutes are taken.
@@ -88,6 +88,9 @@ pub enum Reserved {
 
 /// How often slots are asked for where others ask at the same moment.
 const RESERVE_TRIES: u32 = 5;
+
+/// How many attempts of earlier rounds a delivery keeps.
+pub const ATTEMPTS_KEPT: usize = 100;
 
 /// Whether a conditional write took place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,22 +228,27 @@ impl DeliveryTable {
         claim(recordable(request, round, attempt)).await
     }
 
-    /// Starts the round after `after`, with the lease for its first attempt ([`Row::renewable`]).
+    /// Starts the round after `after`, with the lease for its first attempt ([`Row::renewable`]). Of the attempts so far
+    /// only the last [`ATTEMPTS_KEPT`] stay, without what receivers answered: an item has a bound.
     pub async fn start_round(
         &self,
         task: &DeliveryTask,
-        after: u32,
+        (after, attempts): (u32, &[AttemptRecord]),
         now: UnixMillis,
         until: UnixMillis,
     ) -> Result<Claim, AwsError> {
         let (open_pk, open_sk) = open_retrying(task, now);
+        let kept = attempts.iter().skip(attempts.len().saturating_sub(ATTEMPTS_KEPT));
+        let kept: Vec<_> = kept.map(|attempt| AttemptRecord { response: None, ..attempt.clone() }).collect();
+        let kept = serde_dynamo::to_attribute_value(kept).map_err(AwsError::item(TABLE))?;
         let request = self
             .update(&self.key(task))
             .update_expression(
                 "SET writer = :writer, #status = :retrying, round = :next, attempt = :zero, next_at = :now, \
-                 lease_until = :until, open_pk = :open_pk, open_sk = :open_sk REMOVE reason",
+                 lease_until = :until, open_pk = :open_pk, open_sk = :open_sk, attempts = :attempts REMOVE reason",
             )
             .condition_expression("#status = :failed AND round = :round")
+            .expression_attribute_values(":attempts", kept)
             .expression_attribute_names("#status", "status")
             .expression_attribute_values(":failed", text("failed"))
             .expression_attribute_values(":retrying", text("retrying"))
@@ -496,7 +504,7 @@ impl DeliveryTable {
         count: u64,
         slots: Slots,
         now: UnixMillis,
-    ) -> Result<Reserved, AwsError> {
+    ) -> Result<Slotted, AwsError> {
         let span = slots.spacing_micros.saturating_mul(count);
         let (now_micros, end) = (now.0.saturating_mul(1000), (now + RESERVED_AHEAD).0.saturating_mul(1000));
         for _ in 0..RESERVE_TRIES {
@@ -505,7 +513,7 @@ impl DeliveryTable {
                 .update_expression(
                     "SET next_slot = next_slot + :span, slot_spacing = :spacing, expires_at = :expires_at",
                 )
-                .condition_expression("next_slot BETWEEN :now AND :end")
+                .condition_expression("slot_spacing = :spacing AND next_slot BETWEEN :now AND :end")
                 .expression_attribute_values(":span", number(span))
                 .expression_attribute_values(":spacing", number(slots.spacing_micros))
                 .expression_attribute_values(":now", number(now_micros))
@@ -515,23 +523,26 @@ impl DeliveryTable {
             let kept = match conditional(behind).await? {
                 Ok(updated) => {
                     let next = read_state(updated)?.next_slot.unwrap_or_default();
-                    return Ok(Reserved::From(next.saturating_sub(span)));
+                    return Ok(Slotted::From(next.saturating_sub(span)));
                 }
                 Err(kept) => read_state(kept)?,
             };
-            if kept.next_slot.is_some_and(|next| next > end) {
-                return Ok(Reserved::Full);
+            let is_same_line = kept.slot_spacing == Some(slots.spacing_micros);
+            if is_same_line && kept.next_slot.is_some_and(|next| next > end) {
+                return Ok(Slotted::Full);
             }
-            // None is taken from now on: the first one is at once.
+            // None is taken from now on, or the rate is another one: the first slot is at once.
             let first = self
                 .update_state(subscription, now)
                 .update_expression("SET next_slot = :next, slot_spacing = :spacing, expires_at = :expires_at")
-                .condition_expression("attribute_not_exists(next_slot) OR next_slot < :now")
+                .condition_expression(
+                    "attribute_not_exists(next_slot) OR next_slot < :now OR slot_spacing <> :spacing",
+                )
                 .expression_attribute_values(":next", number(now_micros.saturating_add(span)))
                 .expression_attribute_values(":spacing", number(slots.spacing_micros))
                 .expression_attribute_values(":now", number(now_micros));
             if conditional(first).await?.is_ok() {
-                return Ok(Reserved::From(now_micros));
+                return Ok(Slotted::From(now_micros));
             }
         }
         Err(AwsError::Undone { operation: "dynamodb UpdateItem", count: 1 })

@@ -21,11 +21,11 @@ pub const PUBLIC_KEYS_KEPT: Duration = Duration::from_hours(1);
 pub const PUBLISHED_BEFORE: Duration = Duration::from_mins(10);
 
 /// How long a task with its event inline can wait in a queue, beyond the time that the event itself is kept.
-const QUEUED_AFTER: Duration = Duration::from_hours(4 * 24);
+const QUEUED_AFTER: Duration = Duration::from_hours(14 * 24);
 
 /// The most keys of an algorithm: the one that signs, the next one, and those whose signatures are still needed. All of a
 /// workspace's keys are one item of the table.
-pub const KEYS_MAX: usize = 8;
+pub const KEYS_MAX: usize = 32;
 
 /// What private keys are sealed as parts of, under their ids: the name of no subscription.
 pub const SEALED_AS: &str = "keys";

@@ -240,17 +240,26 @@ fn has_error_code(body: &[u8]) -> bool {
     serde_json::from_slice::<Value>(body).is_ok_and(|body| body["err"].is_string())
 }
 
-/// The wait that a `Retry-After` header asks for: seconds, or a date (RFC 9110, section 10.2.3). `None` if it says
-/// neither.
+/// The wait that a `Retry-After` header asks for: seconds, or a date in any of HTTP's three forms (RFC 9110, sections
+/// 10.2.3 and 5.6.7). `None` if it says neither.
 #[must_use]
 pub fn retry_after(value: &str, now: UnixMillis) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(value.parse().map_or(RETRY_AFTER_MAX, Duration::from_secs));
     }
-    let date = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
+    let date =
+        jiff::fmt::rfc2822::parse(value).ok().map(|date| date.timestamp()).or_else(|| old_date(value))?;
     let millis = u64::try_from(date.as_millisecond()).ok()?;
     Some(UnixMillis(millis).since(now))
+}
+
+/// The two obsolete forms of a date, that of RFC 850 and that of C.
+fn old_date(value: &str) -> Option<jiff::Timestamp> {
+    let rfc_850 = || jiff::civil::DateTime::strptime("%A, %d-%b-%y %H:%M:%S GMT", value);
+    let asctime = || jiff::civil::DateTime::strptime("%a %b %e %H:%M:%S %Y", value);
+    let date = rfc_850().or_else(|_| asctime()).ok()?;
+    date.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|date| date.timestamp())
 }
 
 /// As in JSON: `timedOut`.
@@ -352,6 +361,8 @@ mod tests {
         assert_eq!(wait("99999999999999999999999"), Some(RETRY_AFTER_MAX.as_secs()));
         assert_eq!(wait("Sun, 06 Nov 1994 08:50:37 GMT"), Some(60));
         assert_eq!(wait("Sun, 06 Nov 1994 08:48:37 GMT"), Some(0));
+        assert_eq!(wait("Sunday, 06-Nov-94 08:50:37 GMT"), Some(60));
+        assert_eq!(wait("Sun Nov  6 08:50:37 1994"), Some(60));
         for nonsense in ["", "-1", "1.5", "soon", "1994-11-06"] {
             assert_eq!(wait(nonsense), None, "{nonsense}");
         }

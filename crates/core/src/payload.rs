@@ -133,13 +133,21 @@ fn standard(event: &Members<'_>, accepted_at: UnixMillis) -> Result<Payload, NoP
     Ok(Payload { content_type: JSON.to_owned(), headers: Vec::new(), body })
 }
 
+/// The members of a notification of a resource.
+const RESOURCE: [&str; 4] = ["apiResource", "updateTimestamp", "resourcePayload", "revision"];
+
 /// What happened to a resource, as directories tell it: which one, when, how it is since, and the place of the change in
-/// the order of all. The resource is the event's subject, or its source if it has none. As in Standard Webhooks, binary
-/// data stands under a name of its own.
+/// the order of all. Data that says all four, as the directory's own types have it, stands for itself. Else the resource
+/// is the event's subject, or its source if it has none. As in Standard Webhooks, binary data stands under a name of its
+/// own.
 fn resource(event: &Members<'_>, accepted_at: UnixMillis) -> Result<Payload, NoPayload> {
+    if let Some(body) = notification(event) {
+        return Ok(Payload { content_type: JSON.to_owned(), headers: Vec::new(), body: body.into_bytes() });
+    }
     let resource = event.0.get("subject").copied().map_or_else(|| event.get("source"), Ok)?;
-    let revision = event.0.get("revision").filter(|revision| is_integer(revision.get()));
-    let revision = revision.ok_or(NoPayload::NoRevision)?;
+    // In binary mode every attribute is published as a text.
+    let revision = event.0.get("revision").map(|revision| revision.get().trim_matches('"'));
+    let revision = revision.filter(|revision| is_integer(revision)).ok_or(NoPayload::NoRevision)?;
     let timestamp = event.timestamp(accepted_at);
     let (name, data) = match event.data() {
         EventData::Json(data) => ("resourcePayload", data.get()),
@@ -150,6 +158,15 @@ fn resource(event: &Members<'_>, accepted_at: UnixMillis) -> Result<Payload, NoP
         "{{\"apiResource\":{resource},\"updateTimestamp\":{timestamp},\"{name}\":{data},\"revision\":{revision}}}"
     );
     Ok(Payload { content_type: JSON.to_owned(), headers: Vec::new(), body: body.into_bytes() })
+}
+
+/// The four members, if the event's data is an object that has them; what else it has is no part of the format.
+fn notification(event: &Members<'_>) -> Option<String> {
+    let EventData::Json(data) = event.data() else { return None };
+    let members: BTreeMap<String, &RawValue> = serde_json::from_str(data.get()).ok()?;
+    let member = |name: &str| Some(format!("\"{name}\":{}", members.get(name)?));
+    let members = RESOURCE.iter().map(|name| member(name)).collect::<Option<Vec<_>>>()?;
+    Some(format!("{{{}}}", members.join(",")))
 }
 
 /// A signed token (RFC 8417, section 2; RFC 7515, section 3.1) for a push (RFC 8935, section 2.1). It never expires, and
@@ -232,7 +249,9 @@ struct Told<'a> {
 /// `consent:approved` has the look of a URI, but its scheme would be nobody's.
 fn event_uri(issuer: &str, event_type: &str) -> String {
     let is_uri = ["https://", "http://", "urn:"].iter().any(|scheme| event_type.starts_with(scheme));
-    if is_uri && url::Url::parse(event_type).is_ok() {
+    let has_only =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte));
+    if is_uri && has_only(event_type) && url::Url::parse(event_type).is_ok() {
         return event_type.to_owned();
     }
     let mut uri = format!("{issuer}/event-types/");

@@ -6,6 +6,9 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
+use crate::retry::QUEUE_DELAY_MAX;
 use crate::subscription::Rate;
 use crate::time::UnixMillis;
 
@@ -38,6 +41,16 @@ pub struct Slots {
     valid: Duration,
 }
 
+/// A slot that was reserved for a task, which takes it along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reserved {
+    /// Its time.
+    pub at: UnixMillis,
+    /// The spacing of its line: one of another rate is worth nothing.
+    pub spacing_micros: u64,
+}
+
 /// What a task does with its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slot {
@@ -64,21 +77,23 @@ impl Slots {
 
     /// The slot of the `index`th of those that were reserved from `first_micros` on.
     #[must_use]
-    pub fn at(&self, first_micros: u64, index: u64) -> UnixMillis {
-        UnixMillis(first_micros.saturating_add(self.spacing_micros.saturating_mul(index)).div_ceil(1000))
+    pub fn at(&self, first_micros: u64, index: u64) -> Reserved {
+        let micros = first_micros.saturating_add(self.spacing_micros.saturating_mul(index));
+        Reserved { at: UnixMillis(micros.div_ceil(1000)), spacing_micros: self.spacing_micros }
     }
 
     /// What follows from a slot.
     #[must_use]
-    pub fn stands(&self, slot: UnixMillis, now: UnixMillis) -> Slot {
-        if now.since(slot) > self.valid {
+    pub fn stands(&self, slot: Reserved, now: UnixMillis) -> Slot {
+        if slot.spacing_micros != self.spacing_micros || now.since(slot.at) > self.valid {
             return Slot::Past;
         }
-        let wait = slot.since(now);
+        let wait = slot.at.since(now);
         if wait <= WAITED_FOR {
             return Slot::Near;
         }
-        let seconds = wait.saturating_sub(COMES_EARLY).as_secs().max(1);
+        // Those at the end of a group may lie behind what a queue holds back: such a task comes early, and waits again.
+        let seconds = wait.saturating_sub(COMES_EARLY).min(QUEUE_DELAY_MAX).as_secs().max(1);
         Slot::Far { seconds: u16::try_from(seconds).unwrap_or(u16::MAX) }
     }
 }
@@ -103,7 +118,7 @@ mod tests {
     #[test]
     fn a_slot_is_waited_for_kept_in_the_queue_or_over() {
         let slots = slots(600);
-        let slot = UnixMillis(1_000_000);
+        let slot = slots.at(1_000_000_000, 0);
         let stands = |now| slots.stands(slot, UnixMillis(now));
         assert_eq!(stands(1_000_000), Slot::Near);
         assert_eq!(stands(1_000_500), Slot::Near);
@@ -111,6 +126,8 @@ mod tests {
         assert_eq!(stands(997_500), Slot::Near);
         assert_eq!(stands(997_499), Slot::Far { seconds: 1 });
         assert_eq!(stands(900_000), Slot::Far { seconds: 98 });
+        assert_eq!(stands(0), Slot::Far { seconds: 900 });
+        assert_eq!(self::slots(60).stands(slot, UnixMillis(1_000_000)), Slot::Past, "another rate's");
     }
 
     #[test]
@@ -129,15 +146,16 @@ mod tests {
             // Each is used as late as it may be, and takes a way of its own; the one after the last of the rate is punctual.
             for late in late {
                 let valid = u64::try_from(slots.valid.as_millis()).unwrap();
-                let used = slots.at(first, 0).0 + valid.min(late * valid / 500) + 250;
-                let next = slots.at(first, u64::from(per_minute)).0;
+                let used = slots.at(first, 0).at.0 + valid.min(late * valid / 500) + 250;
+                let next = slots.at(first, u64::from(per_minute)).at.0;
                 prop_assert!(next >= used.saturating_sub(valid + 250) + 60_000 && next + 1 >= used + 60_000, "{used} {next}");
             }
         }
 
         #[test]
         fn what_goes_back_comes_before_its_slot(per_minute in 1_u32..100_000, wait in 2501_u64..600_000) {
-            let Slot::Far { seconds } = slots(per_minute).stands(UnixMillis(wait), UnixMillis(0)) else { panic!() };
+            let slots = slots(per_minute);
+            let Slot::Far { seconds } = slots.stands(slots.at(wait * 1000, 0), UnixMillis(0)) else { panic!() };
             let early = wait.checked_sub(u64::from(seconds) * 1000);
             prop_assert!(early.is_some_and(|early| (1500..2501).contains(&early)), "{early:?}");
         }

@@ -9,6 +9,7 @@ use crate::event::{AcceptedEvent, Audience};
 use crate::id::{DeliveryId, EventDigest, EventKey, SubscriptionId, WorkspaceId};
 use crate::matching::Range;
 use crate::pattern::EventType;
+use crate::rate::Reserved;
 use crate::time::UnixMillis;
 use crate::trace::Trace;
 
@@ -31,7 +32,7 @@ pub struct DeliveryTask {
     /// Why the round before failed: with [`Ask::NewRound`] alone.
     pub reason: Option<FailReason>,
     /// The time that was reserved for it by its subscription's rate.
-    pub slot: Option<UnixMillis>,
+    pub slot: Option<Reserved>,
 }
 
 /// A task of the expansion queue: the deliveries of one event to a range of subscriptions.
@@ -95,7 +96,7 @@ impl DeliveryTask {
 
     /// The same task with the time that was reserved for it.
     #[must_use]
-    pub fn at_slot(&self, slot: UnixMillis) -> Self {
+    pub fn at_slot(&self, slot: Reserved) -> Self {
         Self { slot: Some(slot), ..self.clone() }
     }
 
@@ -210,7 +211,7 @@ struct Shape<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reason: Option<FailReason>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    slot: Option<UnixMillis>,
+    slot: Option<Reserved>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     after: Option<SubscriptionId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -306,7 +307,7 @@ mod tests {
         assert_eq!((&letter.event.json, &letter.event.trace), (&None, &None));
         for task in [
             task.asking(Ask::Attempt { round: 2, attempt: 7 }),
-            task.at_slot(UnixMillis(7)),
+            task.at_slot(Reserved { at: UnixMillis(7), spacing_micros: 9 }),
             task.by_reference(),
             letter,
         ] {

@@ -1,5 +1,6 @@
 //! The HTTP clients: one for all, and one for each client certificate that is in use.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,10 +37,13 @@ const HEADER_LIST_BYTES_MAX: u32 = 64 * 1024;
 
 const USER_AGENT: &str = concat!("Carillon/", env!("CARGO_PKG_VERSION"));
 
+/// How many hosts may have idle connections of one client: Lambda lets a function have 1,024 open files in all.
+const HOSTS_MAX: usize = 60;
+
 /// Every client there is.
 #[derive(Debug)]
 pub(crate) struct Clients {
-    checked: Client,
+    checked: Mutex<Shared>,
     /// Takes whatever certificate a receiver shows. Only deployments for tests have it, those that allow plain HTTP too.
     unchecked: Option<Client>,
     identified: Mutex<Vec<Identified>>,
@@ -47,11 +51,18 @@ pub(crate) struct Clients {
     allow_insecure: bool,
 }
 
+/// The client for all receivers without more to it, and the hosts that it was used for.
+#[derive(Debug)]
+struct Shared {
+    client: Client,
+    hosts: HashSet<String>,
+}
+
 /// A client with a certificate of its own. What it shows is in its connections, so they are for that certificate alone.
 #[derive(Debug)]
 struct Identified {
-    /// The leaf of the chain. It determines its private key.
-    certificate: Arc<[u8]>,
+    /// All of the chain: its leaf determines the private key, and what follows may be mended.
+    chain: Arc<[u8]>,
     check_certificates: bool,
     client: Client,
     used_at: Instant,
@@ -63,22 +74,39 @@ impl Clients {
         let checked = guarded(&resolver, allow_insecure).build()?;
         let unchecked = allow_insecure.then(|| unchecked(guarded(&resolver, allow_insecure)).build());
         let (unchecked, identified) = (unchecked.transpose()?, Mutex::default());
+        let checked = Mutex::new(Shared { client: checked, hosts: HashSet::new() });
         Ok(Self { checked, unchecked, identified, resolver, allow_insecure })
     }
 
     /// The client for a receiver. A deployment that demands HTTPS has none that does not check.
     pub(crate) fn of(
         &self,
+        host: &str,
         check_certificates: bool,
         identity: Option<&ClientIdentity>,
     ) -> reqwest::Result<Client> {
         let check_certificates = check_certificates || !self.allow_insecure;
         match identity {
             Some(identity) => self.identified(check_certificates, identity),
-            None => {
-                Ok(self.unchecked.as_ref().filter(|_| !check_certificates).unwrap_or(&self.checked).clone())
-            }
+            None => match self.unchecked.as_ref().filter(|_| !check_certificates) {
+                Some(unchecked) => Ok(unchecked.clone()),
+                None => self.checked(host),
+            },
         }
+    }
+
+    /// The client for this host. Once it was used for too many, a new one takes its place, and its idle connections are
+    /// closed.
+    fn checked(&self, host: &str) -> reqwest::Result<Client> {
+        let mut shared = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        if !shared.hosts.contains(host) {
+            if shared.hosts.len() == HOSTS_MAX {
+                shared.client = guarded(&self.resolver, self.allow_insecure).build()?;
+                shared.hosts.clear();
+            }
+            shared.hosts.insert(host.to_owned());
+        }
+        Ok(shared.client.clone())
     }
 
     /// The client that shows this certificate: the one that is kept, or a new one. Those that nobody used for as long as an
@@ -88,10 +116,9 @@ impl Clients {
         let now = Instant::now();
         let mut kept = self.identified.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|one| now.duration_since(one.used_at) < IDLE_KEPT);
-        let certificate = identity.certificate();
         let found = kept
             .iter_mut()
-            .find(|one| one.certificate == *certificate && one.check_certificates == check_certificates);
+            .find(|one| one.chain == *identity.chain() && one.check_certificates == check_certificates);
         if let Some(found) = found {
             found.used_at = now;
             return Ok(found.client.clone());
@@ -104,8 +131,8 @@ impl Clients {
                 kept.swap_remove(index);
             }
         }
-        let certificate = Arc::clone(certificate);
-        kept.push(Identified { certificate, check_certificates, client: client.clone(), used_at: now });
+        let chain = Arc::clone(identity.chain());
+        kept.push(Identified { chain, check_certificates, client: client.clone(), used_at: now });
         Ok(client)
     }
 }

@@ -15,8 +15,8 @@ pub const CHAIN_MAX: usize = 10;
 /// A client certificate with its chain, and its private key. It holds a secret, so it has no `Debug`.
 #[derive(Clone)]
 pub struct ClientIdentity {
-    /// The leaf, in DER.
-    certificate: Arc<[u8]>,
+    /// The certificates, one after the other, in DER.
+    chain: Arc<[u8]>,
     /// As the HTTP client takes it.
     inner: reqwest::Identity,
     not_after: i64,
@@ -44,8 +44,13 @@ impl ClientIdentity {
         let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<Vec<_>, _>>();
         let chain = chain.ok().filter(|chain| chain.len() <= CHAIN_MAX && !has_key);
         let chain = chain.ok_or(NoIdentity::Certificate)?;
-        let leaf: Arc<[u8]> = Arc::from(&chain.first().ok_or(NoIdentity::Certificate)?[..]);
-        let not_after = not_after(&leaf).ok_or(NoIdentity::Certificate)?;
+        let leaf = chain.first().ok_or(NoIdentity::Certificate)?;
+        let not_after = not_after(leaf).ok_or(NoIdentity::Certificate)?;
+        let whole: Arc<[u8]> = chain.iter().flat_map(|certificate| certificate.iter().copied()).collect();
+        // What stands beside the key would be shown, too.
+        if CertificateDer::pem_slice_iter(private_key.as_bytes()).next().is_some() {
+            return Err(NoIdentity::Key);
+        }
         let mut keys = PrivateKeyDer::pem_slice_iter(private_key.as_bytes());
         let (Some(Ok(key)), None) = (keys.next(), keys.next()) else { return Err(NoIdentity::Key) };
         let key = default_provider().key_provider.load_private_key(key).map_err(|_| NoIdentity::Key)?;
@@ -54,7 +59,7 @@ impl ClientIdentity {
             _ => NoIdentity::Certificate,
         })?;
         let inner = reqwest::Identity::from_pem(format!("{certificate}\n{private_key}").as_bytes());
-        Ok(Self { certificate: leaf, inner: inner.map_err(|_| NoIdentity::Certificate)?, not_after })
+        Ok(Self { chain: whole, inner: inner.map_err(|_| NoIdentity::Certificate)?, not_after })
     }
 
     /// When the certificate expires, in seconds of Unix time; before 1970 it is negative.
@@ -63,9 +68,9 @@ impl ClientIdentity {
         self.not_after
     }
 
-    /// The leaf, in DER.
-    pub(crate) fn certificate(&self) -> &Arc<[u8]> {
-        &self.certificate
+    /// The certificates, one after the other, in DER.
+    pub(crate) fn chain(&self) -> &Arc<[u8]> {
+        &self.chain
     }
 
     pub(crate) fn for_client(&self) -> reqwest::Identity {

@@ -168,7 +168,8 @@ impl Sender {
         if endpoint.address().is_some_and(|address| self.resolver.admit(address).is_err()) {
             return Err(Failure::Blocked);
         }
-        let client = self.clients.of(check_certificates, identity).map_err(|error| failure(&error))?;
+        let host = endpoint.url().authority();
+        let client = self.clients.of(host, check_certificates, identity).map_err(|error| failure(&error))?;
         let request = client.request(method, endpoint.url().clone()).headers(headers);
         let request = if body.is_empty() { request } else { request.body(body) };
         let request = request.build().map_err(|error| failure(&error))?;

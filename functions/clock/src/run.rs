@@ -180,18 +180,25 @@ impl Clock {
 
     /// Releases what is held without a cause, and of what is held with one as much as that lets through.
     async fn release(&self, shard: u8, until: UnixMillis) -> Result<usize, AwsError> {
-        let (mut count, mut after) = (0, None);
+        let (mut count, mut after, mut failed) = (0, None, None);
         while now() < until {
             let (notes, next) = self.schedule.held(shard, PAGE, after).await?;
             for note in notes {
-                count += self.release_of(note, until).await?;
+                match self.release_of(note, until).await {
+                    Ok(released) => count += released,
+                    // Those behind it wait for another cause than its trouble.
+                    Err(error) => {
+                        tracing::error!(%error, subscription = %note.subscription, "what it holds stays held");
+                        failed = Some(error);
+                    }
+                }
             }
             after = next;
             if after.is_none() {
                 break;
             }
         }
-        Ok(count)
+        failed.map_or(Ok(count), Err)
     }
 
     /// Releases deliveries of one subscription, the oldest events first.
@@ -210,7 +217,7 @@ impl Clock {
                 break;
             }
         }
-        if released.is_empty() && looked && now().since(note.noted_at) >= self.pace.overdue() {
+        if released.is_empty() && looked && now().since(note.noted_at) >= self.pace.overdue() * 2 {
             // Nothing is held, and whoever noted that it was about to hold something has ended.
             self.schedule.forget_held(note).await?;
         }

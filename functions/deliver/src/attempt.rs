@@ -75,6 +75,8 @@ pub(crate) struct Ready {
     pub(crate) admission: Admission,
     /// The round and the attempt that it is for.
     numbers: (u32, u32),
+    /// Those of earlier rounds, where it begins another one.
+    attempts: Vec<AttemptRecord>,
     pub(crate) seen: Arc<Seen>,
     pub(crate) target: Option<Arc<Target>>,
     json: Option<String>,
@@ -134,7 +136,11 @@ pub(crate) fn admitted(case: Case) -> Option<Ready> {
         (_, Ask::Attempt { round, attempt }) => (round, attempt),
         (_, Ask::NewRound { after }) => (after + 1, 1),
     };
-    Some(Ready { task, lane, admission, numbers, seen, target, json })
+    let attempts = match admission {
+        Admission::NewRound => delivery.map(|delivery| delivery.attempts).unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    Some(Ready { task, lane, admission, numbers, attempts, seen, target, json })
 }
 
 /// Does what the task may do, and tells what must be sent then.
@@ -144,8 +150,8 @@ pub(crate) async fn attempt(
     pass: Pass,
     time: Time,
 ) -> Result<Option<FollowUp>, Undone> {
-    let Ready { task, lane, admission, numbers: (round, number), seen, target, json } = ready;
-    let this = Attempt { courier, task: &task, lane, admission, round, number };
+    let Ready { task, lane, admission, numbers: (round, number), attempts, seen, target, json } = ready;
+    let this = Attempt { courier, task: &task, lane, admission, round, number, attempts: &attempts };
     let (Some(target), Some(json)) = (target, json) else {
         this.cancel().await?;
         forget(courier, task.subscription, &seen).await;
@@ -172,7 +178,7 @@ pub(crate) async fn attempt(
         Pass::Trial { timeout } => (None, timeout.min(target.timeout), true),
     };
     if let Some(slot) = slot {
-        tokio::time::sleep(slot.since(now())).await;
+        slot.come().await;
     }
     ends(now(), timeout, time.deadline)?;
     // What may have to be told of the event outlives its body; where the task has it, it is there anyway.
@@ -181,6 +187,9 @@ pub(crate) async fn attempt(
     let payload = target.payload(&task, json);
     if this.claim(now(), time.deadline).await? == Claim::Lost {
         return Ok(None);
+    }
+    if slot.is_some_and(|slot| !slot.holds()) {
+        return Ok(Some(this.give_back().await?));
     }
     if !target.is_active() {
         this.fail(FailReason::Disabled).await?;
@@ -213,6 +222,8 @@ struct Attempt<'a> {
     admission: Admission,
     round: u32,
     number: u32,
+    /// Those of earlier rounds, where it begins another one.
+    attempts: &'a [AttemptRecord],
 }
 
 impl Attempt<'_> {
@@ -285,9 +296,10 @@ impl Attempt<'_> {
     /// Makes sure that no other copy of the task makes this attempt; the first one is guarded by its record alone.
     async fn claim(&self, now: UnixMillis, until: UnixMillis) -> Result<Claim, AwsError> {
         let deliveries = &self.courier.deliveries;
+        let before = (self.round.saturating_sub(1), self.attempts);
         match self.admission {
             Admission::Lease => deliveries.lease(self.task, (self.round, self.number), now, until).await,
-            Admission::NewRound => deliveries.start_round(self.task, self.round - 1, now, until).await,
+            Admission::NewRound => deliveries.start_round(self.task, before, now, until).await,
             Admission::First | Admission::Letter { .. } | Admission::Drop => Ok(Claim::Won),
         }
     }
@@ -297,6 +309,7 @@ impl Attempt<'_> {
     async fn put_off(&self) -> Result<Option<FollowUp>, AwsError> {
         let Courier { deliveries, retention, pace, .. } = self.courier;
         let (now, numbers) = (now(), (self.round, self.number));
+        let before = (self.round.saturating_sub(1), self.attempts);
         let until = now + pace.scaled(PUT_OFF);
         let claim = match self.admission {
             Admission::First => {
@@ -305,7 +318,7 @@ impl Attempt<'_> {
             }
             // Under a lease that ends at once, for the one that follows.
             Admission::NewRound
-                if deliveries.start_round(self.task, self.round - 1, now, now).await? == Claim::Lost =>
+                if deliveries.start_round(self.task, before, now, now).await? == Claim::Lost =>
             {
                 Claim::Lost
             }
@@ -324,13 +337,14 @@ impl Attempt<'_> {
     async fn hold(&self, by: HeldBy) -> Result<(), AwsError> {
         let Courier { deliveries, retention, metrics, .. } = self.courier;
         let (now, numbers) = (now(), (self.round, self.number));
+        let before = (self.round.saturating_sub(1), self.attempts);
         let claim = match self.admission {
             Admission::First => {
                 deliveries.record_first(self.task, None, Decision::Held(by), *retention).await?
             }
             // Under a lease that ends at once, for the one that follows.
             Admission::NewRound
-                if deliveries.start_round(self.task, self.round - 1, now, now).await? == Claim::Lost =>
+                if deliveries.start_round(self.task, before, now, now).await? == Claim::Lost =>
             {
                 Claim::Lost
             }
@@ -345,14 +359,24 @@ impl Attempt<'_> {
 
     /// Leaves the attempt to the slow lane, where it is begun anew with all its time. It counts for nothing here.
     async fn hand_over(&self) -> Result<FollowUp, AwsError> {
+        self.courier.metrics.count(Counter::HandedOver, 1);
+        tracing::info!(delivery = %self.task.delivery(), "handed over to the slow lane");
+        Ok(FollowUp::SlowLane(self.unclaimed().await?))
+    }
+
+    /// Leaves the attempt to another slot, since its own went by while it was claimed.
+    async fn give_back(&self) -> Result<FollowUp, AwsError> {
+        tracing::info!(delivery = %self.task.delivery(), "too late for its slot");
+        Ok(FollowUp::Later { task: self.unclaimed().await?, seconds: 0, lane: self.lane })
+    }
+
+    /// The task of the same attempt, for which nobody has a lease any more.
+    async fn unclaimed(&self) -> Result<DeliveryTask, AwsError> {
         if self.admission != Admission::First {
             // Should it be lost, the task that follows is dropped, and the sweep finds the row.
             self.courier.deliveries.give_back(self.task, (self.round, self.number)).await?;
         }
-        self.courier.metrics.count(Counter::HandedOver, 1);
-        tracing::info!(delivery = %self.task.delivery(), "handed over to the slow lane");
-        let same = Ask::Attempt { round: self.round, attempt: self.number };
-        Ok(FollowUp::SlowLane(self.task.asking(same)))
+        Ok(self.task.asking(Ask::Attempt { round: self.round, attempt: self.number }))
     }
 
     /// Posts. A receiver that lets the attempt wait is slow from then on. `None`: it is to be begun anew in the slow lane,

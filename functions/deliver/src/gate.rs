@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use carillon_aws::deliveries::Reserved;
+use carillon_aws::deliveries::Slotted;
 use carillon_aws::error::AwsError;
 use carillon_aws::now;
 use carillon_core::delivery::{Admission, HeldBy};
 use carillon_core::id::SubscriptionId;
-use carillon_core::rate::{Slot, Slots};
+use carillon_core::rate::{Reserved, Slot, Slots};
 use carillon_core::time::UnixMillis;
 use futures::future::join_all;
 
@@ -21,15 +21,34 @@ use crate::targets::Target;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pass {
     /// It is attempted, not before its slot if it has one.
-    Now { slot: Option<UnixMillis> },
+    Now { slot: Option<Near> },
     /// It is the trial of an open circuit, which may take so long.
     Trial { timeout: Duration },
     /// It goes back into its queue for these seconds, for this slot.
-    Later { slot: UnixMillis, seconds: u16 },
+    Later { slot: Reserved, seconds: u16 },
     /// It goes to the slow lane.
     SlowLane,
     /// It is held.
     Held(HeldBy),
+}
+
+/// A slot that is near, and whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Near {
+    slots: Slots,
+    slot: Reserved,
+}
+
+impl Near {
+    /// Waits for it.
+    pub(crate) async fn come(self) {
+        tokio::time::sleep(self.slot.at.since(now())).await;
+    }
+
+    /// Whether it may still be used.
+    pub(crate) fn holds(self) -> bool {
+        self.slots.stands(self.slot, now()) != Slot::Past
+    }
 }
 
 /// There is no pass: what it takes could not be written. So it is for all tasks of a subscription, and they come again.
@@ -72,7 +91,10 @@ async fn of_one_subscription(courier: &Courier, tasks: &[&Ready]) -> Result<Vec<
     }
     let passes = if is_open {
         let mut passes = vec![Pass::Held(HeldBy::Circuit); tasks.len()];
-        passes[0] = trial(courier, first, target).await?;
+        // A dead letter that is sent again asks nobody.
+        if let Some(place) = tasks.iter().position(|ready| asks(ready)) {
+            passes[place] = trial(courier, tasks[place], target).await?;
+        }
         passes
     } else if let Some(rate) = target.rate {
         slots(courier, tasks, Slots::of(rate)).await?
@@ -109,8 +131,6 @@ async fn slots(courier: &Courier, tasks: &[&Ready], slots: Slots) -> Result<Vec<
         pass(slots, slot, now)
     };
     let mut passes: Vec<Option<Pass>> = tasks.iter().map(|ready| kept(ready)).collect();
-    // A dead letter that is sent again is no attempt.
-    let asks = |ready: &Ready| !matches!(ready.admission, Admission::Letter { .. });
     let missing: Vec<_> =
         (0..tasks.len()).filter(|place| passes[*place].is_none() && asks(tasks[*place])).collect();
     if !missing.is_empty() {
@@ -118,10 +138,10 @@ async fn slots(courier: &Courier, tasks: &[&Ready], slots: Slots) -> Result<Vec<
         let reserved = courier.deliveries.reserve(subscription, count, slots, now).await?;
         for (index, place) in (0..).zip(missing) {
             passes[place] = Some(match reserved {
-                Reserved::Full => Pass::Held(HeldBy::Rate),
-                Reserved::From(first) => {
+                Slotted::Full => Pass::Held(HeldBy::Rate),
+                Slotted::From(first) => {
                     let slot = slots.at(first, index);
-                    pass(slots, slot, now).unwrap_or(Pass::Now { slot: Some(slot) })
+                    pass(slots, slot, now).unwrap_or(Pass::Now { slot: Some(Near { slots, slot }) })
                 }
             });
         }
@@ -129,10 +149,15 @@ async fn slots(courier: &Courier, tasks: &[&Ready], slots: Slots) -> Result<Vec<
     Ok(passes.into_iter().map(|pass| pass.unwrap_or(Pass::Now { slot: None })).collect())
 }
 
+/// Whether a task asks its receiver: a dead letter that is sent again does not.
+fn asks(ready: &Ready) -> bool {
+    !matches!(ready.admission, Admission::Letter { .. })
+}
+
 /// What a slot lets its task do; `None` if it is over.
-fn pass(slots: Slots, slot: UnixMillis, now: UnixMillis) -> Option<Pass> {
+fn pass(slots: Slots, slot: Reserved, now: UnixMillis) -> Option<Pass> {
     match slots.stands(slot, now) {
-        Slot::Near => Some(Pass::Now { slot: Some(slot) }),
+        Slot::Near => Some(Pass::Now { slot: Some(Near { slots, slot }) }),
         Slot::Far { seconds } => Some(Pass::Later { slot, seconds }),
         Slot::Past => None,
     }

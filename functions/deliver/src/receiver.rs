@@ -108,13 +108,16 @@ impl Receiver<'_> {
         Ok(())
     }
 
-    /// Disables the subscription, after telling so. Another attempt does so again if this fails.
+    /// Disables the subscription, unless it was changed since, and tells so. Another attempt does so again if this fails.
     async fn give_up(&self, by: DisabledBy) {
         let revision = self.target.revision;
         let disabling = async {
-            self.tell_always(News::Disabled { by, revision }).await?;
             let whose = (&self.task.event.key.workspace, self.task.subscription);
-            self.courier.config.disable_subscription(whose, revision, by, now()).await
+            let disabled = self.courier.config.disable_subscription(whose, revision, by, now()).await?;
+            if disabled {
+                self.tell_always(News::Disabled { by, revision }).await?;
+            }
+            Ok::<_, AwsError>(disabled)
         };
         match disabling.await {
             Ok(true) => {

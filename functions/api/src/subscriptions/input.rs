@@ -21,7 +21,7 @@ use carillon_filter::Filter;
 use carillon_http::body::{object, optional_object, whole};
 use carillon_sender::{ClientIdentity, NoIdentity};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa::{PartialSchema, ToSchema};
@@ -188,7 +188,7 @@ pub(crate) struct ClientCertificateInput {
     #[schema(min_length = 1, max_length = 32_768)]
     certificate: String,
     /// Its private key in PEM: RSA, ECDSA or Ed25519, without a passphrase. It must be given again with another certificate.
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing_if = "is_never_shown", serialize_with = "nothing")]
     #[schema(value_type = Option<String>, write_only, min_length = 1, max_length = 16_384)]
     private_key: Option<Secret>,
 }
@@ -261,7 +261,7 @@ pub(crate) enum AuthorizationInput {
         #[schema(min_length = 1, max_length = 512, pattern = r"^[^:\u0000-\u001f\u007f-\u009f]+$")]
         user: String,
         /// The password.
-        #[serde(default, skip_serializing)]
+        #[serde(default, skip_serializing_if = "is_never_shown", serialize_with = "nothing")]
         #[schema(
             value_type = Option<String>, write_only,
             min_length = 1, max_length = 4096, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$",
@@ -271,7 +271,7 @@ pub(crate) enum AuthorizationInput {
     /// A bearer token.
     Bearer {
         /// The token.
-        #[serde(default, skip_serializing)]
+        #[serde(default, skip_serializing_if = "is_never_shown", serialize_with = "nothing")]
         #[schema(value_type = Option<String>, write_only, min_length = 1, max_length = 4096, pattern = "^[!-~]+$")]
         token: Option<Secret>,
     },
@@ -285,7 +285,7 @@ pub(crate) enum AuthorizationInput {
         #[schema(min_length = 1, max_length = 512, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
         client_id: String,
         /// Its secret. It must be given again with another token URL.
-        #[serde(default, skip_serializing)]
+        #[serde(default, skip_serializing_if = "is_never_shown", serialize_with = "nothing")]
         #[schema(
             value_type = Option<String>, write_only,
             min_length = 1, max_length = 4096, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$",
@@ -740,4 +740,15 @@ fn default_timeout() -> u64 {
 
 fn default_enabled() -> bool {
     true
+}
+
+/// Secrets are written and never read. (Serde's own way to say so would leave them out of the document as well.)
+#[expect(clippy::ref_option, reason = "serde hands over the field")]
+fn is_never_shown(_: &Option<Secret>) -> bool {
+    true
+}
+
+#[expect(clippy::ref_option, reason = "serde hands over the field")]
+fn nothing<S: Serializer>(_: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_none()
 }

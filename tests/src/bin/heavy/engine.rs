@@ -18,7 +18,7 @@ const SCALE: usize = if cfg!(debug_assertions) { 50 } else { 1 };
 
 const DELIVERIES: usize = 100_000 / SCALE;
 const FIRST_DELIVERIES: usize = DELIVERIES / 10;
-const BARE_POSTS: usize = 50_000 / SCALE;
+const BARE_POSTS: usize = 25_000 / SCALE;
 const EVENTS: usize = 10_000 / SCALE;
 /// Where each event makes a thousand deliveries, or asks ten thousand filters.
 const FEW_EVENTS: usize = 200 / SCALE;
@@ -57,6 +57,8 @@ fn deliver_on(stage: &Stage) -> Result<()> {
         Ok(cost)
     };
     run(WARM_UP)?;
+    // Once before and once after, since a machine that does other things too is not the same all the time.
+    let before = bare_loop(stage, &tasks)?;
     println!(
         "deliver, batches of {QUEUE_BATCH} for {QUEUE_BATCH} subscriptions, events of {} bytes, AWS answering at once:",
         tasks.event_bytes
@@ -82,16 +84,20 @@ fn deliver_on(stage: &Stage) -> Result<()> {
     stage.stand_ins.delay(Duration::ZERO);
     println!("{} signatures were verified.", stage.sink.verified());
 
-    let (processor, seconds) = bare_loop(stage, &tasks)?;
-    let bare = processor / thousands(BARE_POSTS);
-    println!("A bare loop that signs the same bytes and posts them, ten at once:");
-    println!("  {:.0} a second, {bare:.3} s of processor time per 1,000", per_second(BARE_POSTS, seconds));
+    let after = bare_loop(stage, &tasks)?;
+    let posts = 2 * BARE_POSTS;
+    let bare = (before.0 + after.0) / thousands(posts);
+    println!("A bare loop that signs the same bytes and posts them, ten at once, before and after that:");
+    println!(
+        "  {:.0} a second, {bare:.3} s of processor time per 1,000",
+        per_second(posts, before.1 + after.1)
+    );
     let ratio = all.used.processor / thousands(DELIVERIES) / bare;
     println!("deliver takes {ratio:.1} times that (goal: at most 3).");
     Ok(())
 }
 
-/// In a process of its own, as the function is.
+/// In a process of its own, as the function is: its seconds on the processor, and on the clock.
 fn bare_loop(stage: &Stage, tasks: &Tasks) -> Result<(f64, f64)> {
     let mut child = Command::new(std::env::current_exe()?)
         .args([bare::COMMAND, &stage.sink.url("/bare"), &BARE_POSTS.to_string()])
