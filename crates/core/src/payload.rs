@@ -519,6 +519,14 @@ mod tests {
                 r#"{"apiResource":"/organisations/1","updateTimestamp":"2024-12-12T17:32:57Z","resourcePayload":{"b": 1.10},"revision":1084485}"#,
             ),
             (
+                r#","revision":"41","data":1"#,
+                r#"{"apiResource":"/s","updateTimestamp":"2026-11-22T09:30:00.007Z","resourcePayload":1,"revision":41}"#,
+            ),
+            (
+                r#","data":{"revision":3,"apiResource":"/a","more":0,"resourcePayload":{"b": 1.10},"updateTimestamp":"t"}"#,
+                r#"{"apiResource":"/a","updateTimestamp":"t","resourcePayload":{"b": 1.10},"revision":3}"#,
+            ),
+            (
                 r#","revision":0,"data_base64":"AP+A""#,
                 r#"{"apiResource":"/s","updateTimestamp":"2026-11-22T09:30:00.007Z","resourcePayload_base64":"AP+A","revision":0}"#,
             ),
@@ -531,7 +539,7 @@ mod tests {
 
     #[test]
     fn without_a_revision_there_is_no_resource() {
-        for revision in ["", r#","revision":"7""#, r#","revision":true"#, r#","revision":1.0"#] {
+        for revision in ["", r#","revision":"seven""#, r#","revision":true"#, r#","revision":1.0"#] {
             let json = format!(r#"{{"id":"1","source":"/s","type":"t"{revision}}}"#);
             assert_eq!(payload(Form::Resource, json, ACCEPTED_AT), Err(NoPayload::NoRevision), "{revision}");
         }
