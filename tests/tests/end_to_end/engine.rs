@@ -184,7 +184,11 @@ async fn a_receiver_that_fails_for_five_days_is_given_up_until_its_owner_says_ot
         let id = &hopeless.id;
         async move {
             publish(scene, number..=number).await?;
-            tokio::time::sleep(Duration::from_millis(400)).await;
+            // Attempted, or kept as failed once the subscription is disabled: either way there is a row of it.
+            eventually("the delivery's row", || async {
+                Ok((scene.deliveries().await?.len() == number).then_some(()))
+            })
+            .await?;
             let shown = subscription(scene, id).await?;
             Ok((shown["status"] == "disabled").then_some(shown))
         }
