@@ -14,6 +14,7 @@ mod hostile_receiver;
 mod http_api;
 mod interop;
 mod mtls;
+mod pauses;
 mod permissions;
 mod pipeline;
 mod repetitions;

@@ -15,11 +15,13 @@
 //! | matching row | `MATCH#{workspace}#{pattern}` | `{subscription}` |
 //! | its keys | `WS#{workspace}` | `keys` |
 //! | job | `WS#{workspace}` | `JOB#{job}` |
+//! | entry of the audit | `AUDIT#{workspace}` | `{time}#{random}` |
 //! | what an idempotency key made | `ONCE#{client}` | `{digest of path and key}` |
 //!
 //! A subscription, its matching rows and the next version are one transaction, so that fan-out, which reads the version
-//! before and after its rows, never matches by half a change.
+//! before and after its rows, never matches by half a change. So is the entry of the audit that tells of a change.
 
+mod audit;
 mod grants;
 mod jobs;
 mod keys;
@@ -39,6 +41,7 @@ use serde::{Deserialize, Serialize};
 use crate::batch_read::{Item, Key};
 use crate::error::AwsError;
 
+pub use audit::AuditSpan;
 pub use keys::StoredKeys;
 pub use once::{Made, Once};
 pub use subscriptions::{
