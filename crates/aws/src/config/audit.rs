@@ -20,6 +20,9 @@ const KEPT: Duration = Duration::from_hours(365 * 24);
 /// What every change changes, and nobody needs to be told of.
 const NEVER_TOLD: [&str; 5] = ["pk", "sk", "v", "revision", "updated_at"];
 
+/// Of these it is told which.
+const SETTINGS: &str = "settings";
+
 /// Members that the API does not call as the table does, in camel case.
 const OTHER_NAMES: [(&str, &str); 6] = [
     ("state", "status"),
@@ -96,7 +99,7 @@ impl ConfigTable {
     }
 }
 
-/// The members that differ between two items of one kind; of maps the members of theirs.
+/// The members that differ between two items of one kind.
 pub(super) fn changes(old: &impl Serialize, new: &impl Serialize) -> Result<Vec<String>, AwsError> {
     let item = |item| serde_dynamo::to_item::<_, Item>(item).map_err(AwsError::item(TABLE));
     let mut found = BTreeSet::new();
@@ -109,7 +112,7 @@ fn differences(old: &Item, new: &Item, within: &str, found: &mut BTreeSet<String
     for name in names.into_iter().filter(|name| !NEVER_TOLD.contains(&name.as_str())) {
         match (old.get(name), new.get(name)) {
             (old, new) if old == new => {}
-            (Some(AttributeValue::M(old)), Some(AttributeValue::M(new))) if within.is_empty() => {
+            (Some(AttributeValue::M(old)), Some(AttributeValue::M(new))) if name == SETTINGS => {
                 differences(old, new, &format!("{name}."), found);
             }
             _ => _ = found.insert(format!("{within}{}", shown(name))),
