@@ -18,6 +18,7 @@ mod pauses;
 mod permissions;
 mod pipeline;
 mod repetitions;
+mod runbook;
 mod samples;
 mod subscriptions;
 mod tls;
