@@ -30,7 +30,6 @@ mod workspaces;
 
 use std::time::Duration;
 
-use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, Delete, Put, TransactWriteItem, Update};
 use carillon_core::id::WorkspaceId;
@@ -38,6 +37,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch_read::{Item, Key};
 use crate::error::AwsError;
+use crate::wire::DynamoDb;
 
 pub use keys::StoredKeys;
 pub use once::{Made, Once};
@@ -64,7 +64,7 @@ const TRANSACT: &str = "dynamodb TransactWriteItems";
 /// The config table.
 #[derive(Clone, Debug)]
 pub struct ConfigTable {
-    client: Client,
+    client: DynamoDb,
     table: String,
 }
 
@@ -99,7 +99,7 @@ pub enum Written {
 impl ConfigTable {
     /// The table of this name.
     #[must_use]
-    pub fn new(client: Client, table: String) -> Self {
+    pub fn new(client: DynamoDb, table: String) -> Self {
         Self { client, table }
     }
 
