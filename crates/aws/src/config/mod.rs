@@ -32,7 +32,6 @@ mod workspaces;
 
 use std::time::Duration;
 
-use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, Delete, Put, TransactWriteItem, Update};
 use carillon_core::id::WorkspaceId;
@@ -40,6 +39,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch_read::{Item, Key};
 use crate::error::AwsError;
+use crate::wire::DynamoDb;
 
 pub use audit::AuditSpan;
 pub use keys::StoredKeys;
@@ -67,7 +67,7 @@ const TRANSACT: &str = "dynamodb TransactWriteItems";
 /// The config table.
 #[derive(Clone, Debug)]
 pub struct ConfigTable {
-    client: Client,
+    client: DynamoDb,
     table: String,
 }
 
@@ -102,7 +102,7 @@ pub enum Written {
 impl ConfigTable {
     /// The table of this name.
     #[must_use]
-    pub fn new(client: Client, table: String) -> Self {
+    pub fn new(client: DynamoDb, table: String) -> Self {
         Self { client, table }
     }
 
