@@ -103,7 +103,7 @@ async fn of_one_subscription(courier: &Courier, tasks: &[&Ready]) -> Result<Vec<
     };
     if passes.iter().any(|pass| matches!(pass, Pass::Held(_))) {
         // Before the first of them is held, so that the clock finds them whatever becomes of this run.
-        courier.schedule.note_held(first.task.subscription, now()).await?;
+        courier.holders.note(&courier.schedule, first.task.subscription, &courier.pace).await?;
     }
     Ok(passes)
 }
