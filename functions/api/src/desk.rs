@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use carillon_attempt::{Targets, Tokens};
 use carillon_aws::config::{ConfigTable, Page, StoredWorkspace};
 use carillon_aws::environment::{SettingError, setting};
 use carillon_aws::error::AwsError;
@@ -25,14 +26,17 @@ const DAY: Duration = Duration::from_hours(24);
 const PAGE_DEFAULT: i32 = 50;
 const PAGE_MAX: i32 = 200;
 
-/// The tables, the vault, the job queue, the sender and the deployment's rules.
-#[derive(Debug)]
+/// The tables, the vault, the job queue, the sender and the deployment's rules. It holds secrets, so it has no `Debug`.
 pub struct Desk {
+    pub(crate) dynamodb: DynamoDb,
     pub(crate) config: ConfigTable,
     pub(crate) events: EventTable,
     pub(crate) vault: Vault,
     pub(crate) jobs: Queue,
     pub(crate) sender: Sender,
+    /// What test events need: subscriptions with their secrets opened, and tokens for their receivers.
+    pub(crate) targets: Targets,
+    pub(crate) tokens: Tokens,
     pub(crate) rules: EndpointRules,
     /// What URLs of this API begin with, without a slash at the end.
     pub(crate) public_url: String,
@@ -63,10 +67,13 @@ impl Desk {
         let public_url: String = setting("PUBLIC_URL")?;
         Ok(Self {
             config: ConfigTable::new(dynamodb.clone(), setting("CONFIG_TABLE")?),
-            events: EventTable::new(dynamodb, setting("EVENTS_TABLE")?),
+            events: EventTable::new(dynamodb.clone(), setting("EVENTS_TABLE")?),
+            dynamodb,
             vault: Vault::new(Kms::new(&sdk), setting("DATA_KEY_ARN")?),
             jobs: Queue::new(Sqs::new(&sdk), setting("JOB_QUEUE_URL")?),
             sender: Sender::new(&rules)?,
+            targets: Targets::new(&public_url),
+            tokens: Tokens::default(),
             rules,
             public_url: public_url.trim_end_matches('/').to_owned(),
             retention: DAY * setting("RETENTION_DAYS")?,

@@ -42,6 +42,20 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Desk>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(read, put, delete))
 }
 
+/// A type that a workspace has, whoever defined it.
+pub(crate) async fn event_type(
+    desk: &Desk,
+    workspace: &Workspace,
+    name: &EventType,
+) -> Result<Option<EventTypeDefinition>, Problem> {
+    let operational = || operational().iter().find(|known| known.name == *name);
+    if let Some(given) = builtin_type(workspace.kind, name).or_else(operational) {
+        return Ok(Some(given.clone()));
+    }
+    let stored = desk.config.event_type(&workspace.id, name).await?;
+    Ok(stored.as_ref().map(definition).transpose()?)
+}
+
 /// List the event types of a workspace
 ///
 /// Those of its kind's catalogue and those of its own, without schemas and samples.
@@ -105,13 +119,8 @@ async fn read(
     Path((workspace, name)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
     let name: EventType = name.parse().map_err(|_| Problem::NotFound)?;
-    let Workspace { id, kind, .. } = desk.workspace(&workspace).await?.workspace;
-    let given = builtin_type(kind, &name).or_else(|| operational().iter().find(|known| known.name == name));
-    if let Some(definition) = given {
-        return Ok(answered(definition.clone()));
-    }
-    let stored = desk.config.event_type(&id, &name).await?.ok_or(Problem::NotFound)?;
-    Ok(answered(definition(&stored)?))
+    let workspace = desk.workspace(&workspace).await?.workspace;
+    Ok(answered(event_type(&desk, &workspace, &name).await?.ok_or(Problem::NotFound)?))
 }
 
 /// Define an event type

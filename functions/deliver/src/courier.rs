@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use carillon_attempt::{Targets, Tokens};
 use carillon_aws::config::ConfigTable;
 use carillon_aws::deliveries::DeliveryTable;
 use carillon_aws::environment::{SettingError, setting};
@@ -17,8 +18,6 @@ use carillon_sender::{NotBuilt, Sender};
 use http::header::HeaderValue;
 
 use crate::holders::Holders;
-use crate::targets::Targets;
-use crate::tokens::Tokens;
 
 const DAY: Duration = Duration::from_hours(24);
 

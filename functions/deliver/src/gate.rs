@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use carillon_attempt::Target;
 use carillon_aws::deliveries::Slotted;
 use carillon_aws::error::AwsError;
 use carillon_aws::now;
@@ -15,7 +16,6 @@ use futures::future::join_all;
 
 use crate::attempt::{Lane, Ready};
 use crate::courier::Courier;
-use crate::targets::Target;
 
 /// What becomes of an admitted task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

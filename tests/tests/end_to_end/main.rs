@@ -21,6 +21,7 @@ mod repetitions;
 mod runbook;
 mod samples;
 mod subscriptions;
+mod test_events;
 mod tls;
 mod tokens;
 mod traces;

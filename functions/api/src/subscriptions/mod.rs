@@ -4,6 +4,7 @@ mod dry_run;
 mod input;
 mod secrets;
 mod shown;
+mod test_event;
 mod verification;
 
 use std::sync::Arc;
@@ -56,6 +57,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Desk>> {
         .routes(routes!(read, replace, patch, delete))
         .merge(secrets::router())
         .merge(verification::router())
+        .merge(test_event::router())
         .merge(dry_run::router())
 }
 
