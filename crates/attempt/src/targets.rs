@@ -96,12 +96,14 @@ type Kept = (UnixMillis, Option<Arc<Target>>);
 
 impl Targets {
     /// For a deployment whose API is at this URL.
+    #[must_use]
     pub fn new(public_url: &str) -> Self {
         let public_url = public_url.trim_end_matches('/').to_owned();
         Self { kept: Mutex::default(), rings: KeyRings::default(), public_url }
     }
 
     /// The keys of what must be read for these tasks.
+    #[must_use]
     pub fn missing(&self, config: &ConfigTable, tasks: &[&DeliveryTask]) -> Vec<Key> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|_, (read_at, _)| now().since(*read_at) < KEPT);

@@ -53,7 +53,7 @@ pub(crate) async fn event_type(
         return Ok(Some(given.clone()));
     }
     let stored = desk.config.event_type(&workspace.id, name).await?;
-    Ok(stored.as_ref().map(definition).transpose()?)
+    stored.as_ref().map(definition).transpose()
 }
 
 /// List the event types of a workspace

@@ -104,7 +104,7 @@ impl DynamoDb {
         for key in keys {
             let asked = input.request_items.entry(&key.table);
             asked
-                .or_insert_with(Asked::default)
+                .or_default()
                 .keys
                 .push(KeyJson { pk: Text { s: &key.pk }, sk: key.sk.as_deref().map(|s| Text { s }) });
         }

@@ -43,7 +43,7 @@ impl<'a> Value<'a> {
     }
 
     /// Digits need no escapes.
-    fn number(self, number: impl Display) -> Result<(), Error> {
+    fn number(self, number: &impl Display) -> Result<(), Error> {
         self.typed("{\"N\":", |out| write_all(out, format_args!("\"{number}\"")))
     }
 
@@ -100,9 +100,8 @@ impl Parts<'_> {
         self.value(value)
     }
 
-    fn close(self) -> Result<(), Error> {
+    fn close(self) {
         self.out.extend_from_slice(self.end);
-        Ok(())
     }
 }
 
@@ -114,7 +113,7 @@ fn write_all(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) -> Result<(), Err
 macro_rules! numbers {
     ($($method:ident: $type:ty),*) => {
         $(fn $method(self, number: $type) -> Result<(), Error> {
-            self.number(number)
+            self.number(&number)
         })*
     };
 }
@@ -195,7 +194,8 @@ impl<'a> Serializer for Value<'a> {
     ) -> Result<(), Error> {
         let mut parts = self.variant(variant, "", b"}}")?;
         parts.value(value)?;
-        parts.close()
+        parts.close();
+        Ok(())
     }
 
     fn serialize_seq(self, _: Option<usize>) -> Result<Parts<'a>, Error> {
@@ -248,7 +248,8 @@ impl ser::SerializeSeq for Parts<'_> {
     }
 
     fn end(self) -> Result<(), Error> {
-        self.close()
+        self.close();
+        Ok(())
     }
 }
 
@@ -261,7 +262,8 @@ impl ser::SerializeTuple for Parts<'_> {
     }
 
     fn end(self) -> Result<(), Error> {
-        self.close()
+        self.close();
+        Ok(())
     }
 }
 
@@ -274,7 +276,8 @@ impl ser::SerializeTupleStruct for Parts<'_> {
     }
 
     fn end(self) -> Result<(), Error> {
-        self.close()
+        self.close();
+        Ok(())
     }
 }
 
@@ -287,7 +290,8 @@ impl ser::SerializeTupleVariant for Parts<'_> {
     }
 
     fn end(self) -> Result<(), Error> {
-        self.close()
+        self.close();
+        Ok(())
     }
 }
 
@@ -304,7 +308,8 @@ impl ser::SerializeMap for Parts<'_> {
     }
 
     fn end(self) -> Result<(), Error> {
-        self.close()
+        self.close();
+        Ok(())
     }
 }
 
@@ -318,7 +323,8 @@ impl ser::SerializeStruct for Parts<'_> {
     }
 
     fn end(self) -> Result<(), Error> {
-        self.close()
+        self.close();
+        Ok(())
     }
 }
 
@@ -332,7 +338,8 @@ impl ser::SerializeStructVariant for Parts<'_> {
     }
 
     fn end(self) -> Result<(), Error> {
-        self.close()
+        self.close();
+        Ok(())
     }
 }
 

@@ -275,13 +275,13 @@ async fn a_wrong_clock_is_put_right_once() {
 
 #[test]
 fn endpoints_are_those_of_the_sdk() {
+    use super::{dynamodb, sqs};
     let uri = |service: &Service, region: &'static str, url: Option<&str>| {
         let mut config = SdkConfig::builder();
         config.set_region(Some(Region::from_static(region))).set_endpoint_url(url.map(str::to_owned));
         let config = config.build();
         Place::of(service, &config).unwrap().uri.to_string()
     };
-    use super::{dynamodb, sqs};
     assert_eq!(uri(&dynamodb::SERVICE, "eu-north-1", None), "https://dynamodb.eu-north-1.amazonaws.com/");
     assert_eq!(uri(&sqs::SERVICE, "cn-north-1", None), "https://sqs.cn-north-1.amazonaws.com.cn/");
     assert_eq!(uri(&sqs::SERVICE, "us-gov-west-1", None), "https://sqs.us-gov-west-1.amazonaws.com/");

@@ -1,6 +1,6 @@
 //! Requests over HTTP/1.1, on connections that are kept.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +17,13 @@ use super::{CONNECT_TIMEOUT, Failed};
 /// How long an idle connection is kept. AWS closes its own earlier.
 const IDLE_KEPT: Duration = Duration::from_secs(90);
 
+/// The certificates that the platform trusts, read once for all services.
+static TRUSTED: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
+    let mut trusted = RootCertStore::empty();
+    trusted.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    Arc::new(trusted)
+});
+
 /// What is sent.
 pub(super) type Body = Full<Bytes>;
 
@@ -28,10 +35,7 @@ impl Transport {
     /// reached by plain HTTP: a local stack.
     pub(super) fn new(is_secure: bool) -> Result<Self, Failed> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut roots = RootCertStore::empty();
-        if is_secure {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
+        let roots = if is_secure { Arc::clone(&TRUSTED) } else { Arc::new(RootCertStore::empty()) };
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);

@@ -123,7 +123,7 @@ async fn test(
         return Err(Problem::NotConfirmed);
     }
     let definition = wanted(&desk, &workspace, &subscription, event_type).await?;
-    let event = sample(&desk, &workspace, definition)?;
+    let event = sample(&desk, &workspace, &definition)?;
     attempt(&desk, &subscription, event).await.map(Json)
 }
 
@@ -157,7 +157,7 @@ async fn wanted(
 fn sample(
     desk: &Desk,
     workspace: &Workspace,
-    definition: EventTypeDefinition,
+    definition: &EventTypeDefinition,
 ) -> Result<AcceptedEvent, Problem> {
     let now = now();
     let id = random_bytes(10)?.iter().fold("test-".to_owned(), |id, byte| format!("{id}{byte:02x}"));
