@@ -128,21 +128,13 @@ impl InboxTable {
         made_at: UnixMillis,
         now: UnixMillis,
     ) -> Result<Inboxes, AwsError> {
-        let query = self
-            .client
-            .query()
-            .table_name(&self.table)
-            .consistent_read(true)
-            .key_condition_expression("pk = :pk")
-            .expression_attribute_values(":pk", text(partition(workspace)));
-        let items = query.send().await.map_err(AwsError::call(QUERY))?.items.unwrap_or_default();
-        let slots = items.into_iter().map(read_slot).collect::<Result<Vec<_>, _>>()?;
+        let slots = self.slots(workspace).await?;
         let mut found =
             batch_read(&self.client, slots.iter().map(|(_, item)| self.inbox_key(&item.token))).await?;
         let (mut inboxes, mut left) = (Vec::new(), HashMap::new());
         for (slot, item) in slots {
             let inbox = found.remove(&self.inbox_key(&item.token)).map(read_inbox).transpose()?;
-            match inbox.filter(|inbox| inbox.expires_at > now.as_secs() && inbox.created_at >= made_at) {
+            match inbox.filter(|inbox| inbox.is_there(made_at, now)) {
                 Some(inbox) => inboxes.push(inbox.stored(item, slot)?),
                 None => _ = left.insert(slot, item.id),
             }
@@ -151,10 +143,26 @@ impl InboxTable {
         Ok(Inboxes { inboxes, left })
     }
 
-    /// Makes an inbox in a slot that is free among `known`. `false`: there is none.
+    /// One of them.
+    pub async fn inbox(
+        &self,
+        (workspace, made_at): (&WorkspaceId, UnixMillis),
+        id: InboxId,
+        now: UnixMillis,
+    ) -> Result<Option<StoredInbox>, AwsError> {
+        let slots = self.slots(workspace).await?;
+        let Some((slot, item)) = slots.into_iter().find(|(_, item)| item.id == id) else { return Ok(None) };
+        let found = batch_read(&self.client, [self.inbox_key(&item.token)]).await?;
+        let inbox = found.into_values().next().map(read_inbox).transpose()?;
+        let inbox = inbox.filter(|inbox| inbox.is_there(made_at, now));
+        inbox.map(|inbox| inbox.stored(item, slot)).transpose()
+    }
+
+    /// Makes an inbox of a workspace that was made at `made_at`, in a slot that is free among `known`. `false`: there is
+    /// none.
     pub async fn create(
         &self,
-        workspace: &WorkspaceId,
+        (workspace, made_at): (&WorkspaceId, UnixMillis),
         inbox: &Inbox,
         known: &Inboxes,
     ) -> Result<bool, AwsError> {
@@ -168,6 +176,7 @@ impl InboxTable {
             v: VERSION,
             id: inbox.id,
             workspace: workspace.clone(),
+            made_at,
             answer: inbox.answer,
             created_at: inbox.created_at,
             last_at: inbox.created_at,
@@ -321,6 +330,18 @@ impl InboxTable {
         self.put(&key, &item, Some(condition)).await.map(drop)
     }
 
+    async fn slots(&self, workspace: &WorkspaceId) -> Result<Vec<(u8, SlotItem)>, AwsError> {
+        let query = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("pk = :pk")
+            .expression_attribute_values(":pk", text(partition(workspace)));
+        let items = query.send().await.map_err(AwsError::call(QUERY))?.items.unwrap_or_default();
+        items.into_iter().map(read_slot).collect()
+    }
+
     /// What is in the places of these numbers, which lie on one round, and whether that is all.
     async fn between(
         &self,
@@ -430,6 +451,8 @@ struct InboxItem {
     v: u32,
     id: InboxId,
     workspace: WorkspaceId,
+    /// When its workspace was made.
+    made_at: UnixMillis,
     answer: Answer,
     created_at: UnixMillis,
     /// When the latest request came; before the first, when the inbox was made.
@@ -456,6 +479,10 @@ struct RequestItem {
 }
 
 impl InboxItem {
+    fn is_there(&self, made_at: UnixMillis, now: UnixMillis) -> bool {
+        self.made_at == made_at && self.expires_at > now.as_secs()
+    }
+
     fn stored(self, slot: SlotItem, number: u8) -> Result<StoredInbox, AwsError> {
         let token = slot.token.parse().map_err(|_| unreadable("its token is none"))?;
         let inbox = Inbox {
@@ -604,6 +631,7 @@ mod tests {
             v: VERSION,
             id: InboxId::new(NOW, [7; 10]),
             workspace: "acme".parse().unwrap(),
+            made_at: NOW,
             answer: Answer::new(503, 10).unwrap(),
             created_at: NOW,
             last_at: NOW,
@@ -615,7 +643,11 @@ mod tests {
         let subscription = SubscriptionId::new(NOW, [1; 10]);
         item.insert("subscriptions".to_owned(), AttributeValue::Ss(vec![subscription.to_string()]));
         let read = read_inbox(item.clone()).unwrap();
-        assert_eq!((read.answer, read.received, read.subscriptions), (inbox.answer, 3, vec![subscription]));
+        assert_eq!((read.answer, read.received), (inbox.answer, 3));
+        assert_eq!(read.subscriptions, vec![subscription]);
+        let earlier = NOW.minus(Duration::from_secs(1));
+        assert!(read.is_there(NOW, earlier) && !read.is_there(NOW, NOW), "its time is over");
+        assert!(!read.is_there(earlier, earlier), "of a workspace that is no more");
         item.insert("v".to_owned(), number(2));
         assert!(read_inbox(item).is_err());
     }

@@ -290,8 +290,8 @@ async fn create(
         return Err(Problem::TooManyInboxes);
     }
     let (id, token) = (InboxId::new(now, id_bytes()?), new_token()?);
-    let inbox = Inbox { id, token, subscriber, answer, created_at: now, expires_at: now + OPEN };
-    if !table.create(&workspace.id, &inbox, &known).await? {
+    let inbox = Inbox { id, token, subscriber, answer, created_at: now, expires_at: ends(now) };
+    if !table.create((&workspace.id, workspace.created_at), &inbox, &known).await? {
         return Err(Problem::TooManyInboxes);
     }
     let location = [(LOCATION, format!("/v1/workspaces/{}/inboxes/{id}", workspace.id))];
@@ -377,7 +377,7 @@ async fn patch(
     let whole = json!({"answer": {"status": answer.status(), "delayMs": answer.delay_millis()}});
     stored.inbox.answer = read_patched::<InboxInput>(&merge(whole, patch))?.check()?;
     let now = now();
-    stored.inbox.expires_at = now + OPEN;
+    stored.inbox.expires_at = ends(now);
     if table.change(&workspace.workspace.id, &stored, now).await? {
         Ok(Json(Shown::of(&desk, &stored.inbox)))
     } else {
@@ -493,8 +493,7 @@ async fn find<'a>(
     let inbox: InboxId = inbox.parse().map_err(|_| Problem::NotFound)?;
     let workspace = desk.workspace(workspace).await?;
     let Workspace { id, created_at, .. } = &workspace.workspace;
-    let found = table.of_workspace(id, *created_at, now()).await?.inboxes;
-    let stored = found.into_iter().find(|stored| stored.inbox.id == inbox);
+    let stored = table.inbox((id, *created_at), inbox, now()).await?;
     let stored = stored.filter(|stored| may_see(caller, &stored.inbox)).ok_or(Problem::NotFound)?;
     Ok(Found { table, workspace, stored })
 }
@@ -507,6 +506,11 @@ fn table(desk: &Desk) -> Result<&InboxTable, Problem> {
 /// A client that is bound to a subscriber sees this one's inboxes alone.
 fn may_see(caller: &Caller, inbox: &Inbox) -> bool {
     caller.subscriber().is_none_or(|bound| inbox.subscriber.as_ref() == Some(bound))
+}
+
+/// When an inbox ends that is made or changed now: at a whole second, as DynamoDB's time to live has it.
+fn ends(now: UnixMillis) -> UnixMillis {
+    UnixMillis((now + OPEN).as_secs() * 1000)
 }
 
 fn new_token() -> Result<InboxToken, AwsError> {
