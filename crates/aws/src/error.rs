@@ -5,12 +5,12 @@ use std::error::Error;
 /// A call that failed, or an answer that made no sense.
 #[derive(Debug, thiserror::Error)]
 pub enum AwsError {
-    /// The call failed after the SDK's own retries.
+    /// The call failed with all its tries.
     #[error("{operation} failed{}", causes(&**source))]
     Call {
         /// Service and operation.
         operation: &'static str,
-        /// The SDK's error.
+        /// What went wrong, with its causes.
         source: Box<dyn Error + Send + Sync>,
     },
     /// A batch answer left entries undone, retries and all.

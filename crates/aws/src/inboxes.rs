@@ -13,7 +13,6 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
@@ -28,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch_read::{Item, Key, batch_read};
 use crate::error::AwsError;
+use crate::wire::DynamoDb;
 
 const TABLE: &str = "inboxes";
 
@@ -49,7 +49,7 @@ const QUERY: &str = "dynamodb Query";
 /// The inboxes table.
 #[derive(Clone, Debug)]
 pub struct InboxTable {
-    client: Client,
+    client: DynamoDb,
     table: String,
 }
 
@@ -117,7 +117,7 @@ pub struct KeptRequest {
 impl InboxTable {
     /// The table of this name.
     #[must_use]
-    pub fn new(client: Client, table: String) -> Self {
+    pub fn new(client: DynamoDb, table: String) -> Self {
         Self { client, table }
     }
 

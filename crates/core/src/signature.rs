@@ -137,7 +137,7 @@ mod tests {
         let [key, other] = [b"a secret of at least 24 bytes", b"another one of more than that"]
             .map(|secret| SigningSecret::from_bytes(secret.to_vec()));
         let [delivery, another]: [DeliveryId; 2] =
-            ["dlv_00000000000000000000000000", "dlv_00000000000000000000000004"]
+            ["dlv_00000000000000000000000000000000", "dlv_0000000000000000000000000000000g"]
                 .map(|id| id.parse().unwrap());
         let entry = key.sign(delivery, 7, b"{}");
         assert!(key.verifies(&entry, delivery, 7, b"{}"));

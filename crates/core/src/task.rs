@@ -103,7 +103,8 @@ impl DeliveryTask {
     /// The dead letter of a delivery whose `round` failed: ids and the reason, never the body.
     #[must_use]
     pub fn letter(&self, round: u32, reason: FailReason) -> Self {
-        Self { ask: Ask::NewRound { after: round }, reason: Some(reason), slot: None, ..self.by_reference() }
+        let ask = Ask::NewRound { after: round, forced: false };
+        Self { ask, reason: Some(reason), slot: None, ..self.by_reference() }
     }
 
     /// The same task without the event's body: what waits for long must not take much room.
@@ -118,9 +119,12 @@ impl DeliveryTask {
             Ask::Attempt { round, attempt } => {
                 Shape { round: Some(round), attempt: Some(attempt), ..Shape::of(Kind::Attempt, &self.event)? }
             }
-            Ask::NewRound { after } => {
-                Shape { round: Some(after), reason: self.reason, ..Shape::of(Kind::DeadLetter, &self.event)? }
-            }
+            Ask::NewRound { after, forced } => Shape {
+                round: Some(after),
+                forced,
+                reason: self.reason,
+                ..Shape::of(Kind::DeadLetter, &self.event)?
+            },
         };
         Ok(serde_json::to_string(&Shape { subscription: Some(self.subscription), slot: self.slot, ..shape })?)
     }
@@ -131,11 +135,28 @@ impl DeliveryTask {
         let positive = |number: Option<u32>| number.filter(|number| *number > 0);
         let ask = match (shape.task, positive(shape.round), positive(shape.attempt)) {
             (Kind::Attempt, Some(round), Some(attempt)) => Ask::Attempt { round, attempt },
-            (Kind::DeadLetter, Some(after), None) => Ask::NewRound { after },
+            (Kind::DeadLetter, Some(after), None) => Ask::NewRound { after, forced: shape.forced },
             _ => return Err(TaskError::Incomplete("delivery task")),
         };
         let subscription = shape.subscription.ok_or(TaskError::Incomplete("delivery task"))?;
         Ok(Self { subscription, ask, reason: shape.reason, slot: shape.slot, event: shape.event() })
+    }
+}
+
+/// The first tasks of an event's deliveries, which differ in whom they are for. The event is looked at once for all of
+/// them.
+pub struct FirstTasks<'a>(Shape<'a>);
+
+impl<'a> FirstTasks<'a> {
+    /// Those of this event.
+    pub fn of(event: &'a EventRef) -> Result<Self, TaskError> {
+        Ok(Self(Shape { round: Some(1), attempt: Some(1), ..Shape::of(Kind::Attempt, event)? }))
+    }
+
+    /// That of the delivery to a subscription, as JSON: the same text as of [`DeliveryTask::first`].
+    pub fn json(&mut self, subscription: SubscriptionId) -> Result<String, TaskError> {
+        self.0.subscription = Some(subscription);
+        Ok(serde_json::to_string(&self.0)?)
     }
 }
 
@@ -208,6 +229,8 @@ struct Shape<'a> {
     round: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     attempt: Option<u32>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    forced: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reason: Option<FailReason>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -236,6 +259,7 @@ impl<'a> Shape<'a> {
             subscription: None,
             round: None,
             attempt: None,
+            forced: false,
             reason: None,
             slot: None,
             after: None,
@@ -288,6 +312,11 @@ mod tests {
         );
         let body = r#""subscription":"sub_00000000000000000000000000","round":1,"attempt":1,"body":{"id":"1","source":"/s","specversion":"1.0","type":"t","data":{"a": 1.10}}}"#;
         assert_eq!(task.to_json().unwrap(), format!("{head}{body}"));
+        let reference = event_ref();
+        let mut first = FirstTasks::of(&reference).unwrap();
+        for _ in 0..2 {
+            assert_eq!(first.json(subscription()).unwrap(), format!("{head}{body}"));
+        }
     }
 
     #[test]
@@ -309,6 +338,7 @@ mod tests {
             task.asking(Ask::Attempt { round: 2, attempt: 7 }),
             task.at_slot(Reserved { at: UnixMillis(7), spacing_micros: 9 }),
             task.by_reference(),
+            task.asking(Ask::NewRound { after: 2, forced: true }),
             letter,
         ] {
             assert_eq!(DeliveryTask::from_json(&task.to_json().unwrap()).unwrap(), task);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use carillon_attempt::{Targets, Tokens};
 use carillon_aws::config::{ConfigTable, Page, StoredWorkspace};
 use carillon_aws::environment::{SettingError, setting};
 use carillon_aws::error::AwsError;
@@ -10,9 +11,11 @@ use carillon_aws::inboxes::InboxTable;
 use carillon_aws::queue::Queue;
 use carillon_aws::vault::{Vault, random_bytes};
 use carillon_aws::{DynamoDb, Kms, Sqs, sdk_config};
+use carillon_core::audit::By;
 use carillon_core::endpoint::EndpointRules;
 use carillon_core::invalid::Invalid;
 use carillon_core::workspace::WorkspaceStatus;
+use carillon_http::access::Caller;
 use carillon_http::problem::Problem;
 use carillon_sender::{NotBuilt, Sender};
 use serde::{Deserialize, Serialize};
@@ -24,9 +27,9 @@ const DAY: Duration = Duration::from_hours(24);
 const PAGE_DEFAULT: i32 = 50;
 const PAGE_MAX: i32 = 200;
 
-/// The tables, the vault, the job queue, the sender and the deployment's rules.
-#[derive(Debug)]
+/// The tables, the vault, the job queue, the sender and the deployment's rules. It holds secrets, so it has no `Debug`.
 pub struct Desk {
+    pub(crate) dynamodb: DynamoDb,
     pub(crate) config: ConfigTable,
     pub(crate) events: EventTable,
     /// Absent where the deployment has no inboxes.
@@ -34,6 +37,9 @@ pub struct Desk {
     pub(crate) vault: Vault,
     pub(crate) jobs: Queue,
     pub(crate) sender: Sender,
+    /// What test events need: subscriptions with their secrets opened, and tokens for their receivers.
+    pub(crate) targets: Targets,
+    pub(crate) tokens: Tokens,
     pub(crate) rules: EndpointRules,
     /// What URLs of this API begin with, without a slash at the end.
     pub(crate) public_url: String,
@@ -66,10 +72,13 @@ impl Desk {
         Ok(Self {
             inboxes: (!inboxes.is_empty()).then(|| InboxTable::new(dynamodb.clone(), inboxes)),
             config: ConfigTable::new(dynamodb.clone(), setting("CONFIG_TABLE")?),
-            events: EventTable::new(dynamodb, setting("EVENTS_TABLE")?),
+            events: EventTable::new(dynamodb.clone(), setting("EVENTS_TABLE")?),
+            dynamodb,
             vault: Vault::new(Kms::new(&sdk), setting("DATA_KEY_ARN")?),
             jobs: Queue::new(Sqs::new(&sdk), setting("JOB_QUEUE_URL")?),
             sender: Sender::new(&rules)?,
+            targets: Targets::new(&public_url),
+            tokens: Tokens::default(),
             rules,
             public_url: public_url.trim_end_matches('/').to_owned(),
             retention: DAY * setting("RETENTION_DAYS")?,
@@ -102,6 +111,11 @@ impl Desk {
             WorkspaceStatus::Deleting => Err(Problem::WorkspaceDeleting),
         }
     }
+}
+
+/// Whom the audit names for a caller's changes.
+pub(crate) fn by(caller: &Caller) -> By {
+    By::Client(caller.client.clone())
 }
 
 /// What makes an id unlike all others of the same moment.

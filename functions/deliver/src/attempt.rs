@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use carillon_attempt::{ATTEMPT_TIME_MIN, Exchange, Prepared, Target, Unwritable, prepare};
 use carillon_aws::deliveries::{Claim, Delivery, State};
 use carillon_aws::error::AwsError;
 use carillon_aws::metrics::Counter;
@@ -20,20 +21,14 @@ use carillon_core::time::UnixMillis;
 use carillon_core::trace::Trace;
 
 use crate::courier::Courier;
-use crate::exchange::Exchange;
 use crate::gate::{NoPass, Pass};
 use crate::receiver::{Receiver, Seen, forget};
-use crate::request::{Prepared, Unwritable, prepare};
-use crate::targets::Target;
 
 /// How long Lambda lets the function run, by default: the template's `DeliverTimeoutSeconds`.
 const FUNCTION_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// What of the function's time is kept to record the outcome and send what follows.
 const RECORDING_TIME: Duration = Duration::from_secs(2);
-
-/// With less time than this an attempt is not begun.
-pub(crate) const ATTEMPT_TIME_MIN: Duration = Duration::from_millis(500);
 
 /// How long an attempt is put off while its endpoint's owner is asked, before scaling. Short of what a queue holds back.
 const PUT_OFF: Duration = Duration::from_mins(10);
@@ -134,7 +129,7 @@ pub(crate) fn admitted(case: Case) -> Option<Ready> {
     let numbers = match (admission, task.ask) {
         (Admission::Drop, _) => return None,
         (_, Ask::Attempt { round, attempt }) => (round, attempt),
-        (_, Ask::NewRound { after }) => (after + 1, 1),
+        (_, Ask::NewRound { after, .. }) => (after + 1, 1),
     };
     let attempts = match admission {
         Admission::NewRound => delivery.map(|delivery| delivery.attempts).unwrap_or_default(),
@@ -335,7 +330,8 @@ impl Attempt<'_> {
     /// Holds the delivery; where another copy of the task has the attempt, nothing. Its task is no longer needed either
     /// way.
     async fn hold(&self, by: HeldBy) -> Result<(), AwsError> {
-        let Courier { deliveries, retention, metrics, .. } = self.courier;
+        let Courier { deliveries, retention, metrics, holding, .. } = self.courier;
+        let _turn = holding.lock().await;
         let (now, numbers) = (now(), (self.round, self.number));
         let before = (self.round.saturating_sub(1), self.attempts);
         let claim = match self.admission {

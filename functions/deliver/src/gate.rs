@@ -1,9 +1,10 @@
-//! What may be attempted now, of all tasks of a batch: an open circuit and a rate hold some back, and slow receivers have a
+//! What may be attempted now, of all tasks of a batch: a pause, an open circuit and a rate hold some back, and slow receivers have a
 //! lane of their own. What a subscription's tasks need of its state is written once for all of them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use carillon_attempt::Target;
 use carillon_aws::deliveries::Slotted;
 use carillon_aws::error::AwsError;
 use carillon_aws::now;
@@ -15,7 +16,6 @@ use futures::future::join_all;
 
 use crate::attempt::{Lane, Ready};
 use crate::courier::Courier;
-use crate::targets::Target;
 
 /// What becomes of an admitted task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,9 +81,20 @@ pub(crate) async fn passes(courier: &Courier, tasks: &[Ready]) -> Vec<Result<Pas
 async fn of_one_subscription(courier: &Courier, tasks: &[&Ready]) -> Result<Vec<Pass>, AwsError> {
     let all = |pass| Ok(vec![pass; tasks.len()]);
     let Some(first) = tasks.first() else { return all(Pass::Now { slot: None }) };
+    let Some(target) = first.target.as_deref() else { return all(Pass::Now { slot: None }) };
+    let noted = async || {
+        // Before the first of them is held, so that the clock finds them whatever becomes of this run.
+        let whose = (&first.task.event.key.workspace, first.task.subscription);
+        courier.holders.note(&courier.schedule, whose, &courier.pace).await
+    };
+    if target.is_paused() {
+        noted().await?;
+        return all(Pass::Held(HeldBy::Pause));
+    }
     // What is no attempt needs no pass.
-    let target = first.target.as_deref().filter(|target| target.is_active());
-    let Some(target) = target else { return all(Pass::Now { slot: None }) };
+    if !target.is_active() {
+        return all(Pass::Now { slot: None });
+    }
     let state = &first.seen.read;
     let is_open = state.health(target.revision).circuit.is_some();
     if !is_open && state.slow && first.lane == Lane::Delivery {
@@ -102,8 +113,7 @@ async fn of_one_subscription(courier: &Courier, tasks: &[&Ready]) -> Result<Vec<
         return all(Pass::Now { slot: None });
     };
     if passes.iter().any(|pass| matches!(pass, Pass::Held(_))) {
-        // Before the first of them is held, so that the clock finds them whatever becomes of this run.
-        courier.schedule.note_held(first.task.subscription, now()).await?;
+        noted().await?;
     }
     Ok(passes)
 }

@@ -1,21 +1,15 @@
 //! `deliver`: makes one attempt for each task of the delivery queue and the slow queue.
 //!
-//! What a task may do, and in which order, is told in [`carillon_core::delivery`]; [`attempt`] follows it step by step. Where an
-//! attempt goes is read by [`targets`], and the keys that sign it by [`keyring`]; what it sends is made by [`request`], and [`exchange`] sends it, with a token of
-//! [`tokens`] where the receiver wants one. [`gate`] holds back what an open circuit or a rate does not let through, and
-//! [`receiver`] keeps what attempts teach.
+//! What a task may do, and in which order, is told in [`carillon_core::delivery`]; [`attempt`] follows it step by step, and
+//! [`carillon_attempt`] makes the request. [`gate`] holds back what a pause, an open circuit or a rate does not let through,
+//! [`holders`] remembers for whom, and [`receiver`] keeps what attempts teach.
 
 mod attempt;
-mod authorization;
 mod batch;
 mod courier;
-mod exchange;
 mod gate;
-mod keyring;
+mod holders;
 mod receiver;
-mod request;
-mod targets;
-mod tokens;
 
 use std::sync::Arc;
 

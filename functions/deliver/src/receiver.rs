@@ -1,5 +1,6 @@
 //! What attempts teach of a receiver, and what its subscriber is told.
 
+use carillon_attempt::Target;
 use carillon_aws::deliveries::State;
 use carillon_aws::error::AwsError;
 use carillon_aws::metrics::Counter;
@@ -12,7 +13,6 @@ use carillon_core::subscription::DisabledBy;
 use carillon_core::task::DeliveryTask;
 
 use crate::courier::Courier;
-use crate::targets::Target;
 
 /// How often a lesson is tried to be kept, where other attempts of the subscription end at the same moment.
 const LEARN_TRIES: usize = 4;

@@ -79,6 +79,11 @@ kinds! {
         "title-taken", "The subscriber has a subscription of this title", CONFLICT,
         "A subscription's title is unique for its subscriber. Choose another title, or change the subscription that has it."
     }
+    NOT_CONFIRMED {
+        "not-confirmed", "The endpoint's owner has not confirmed", CONFLICT,
+        "Nothing is sent to an endpoint before its owner has said that it wants to be called. `POST .../verify` asks the \
+         owner again."
+    }
     EVENT_TYPE_CONFLICT {
         "event-type-conflict", "Another definition has this name and version", CONFLICT,
         "A version of an event type never changes, and a type of the catalogue cannot be defined anew. Put the new \

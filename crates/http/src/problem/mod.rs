@@ -42,6 +42,8 @@ pub enum Problem {
     WorkspaceDeleting,
     /// The subscriber has another subscription of this title.
     TitleTaken,
+    /// The owner of the subscription's endpoint has not said yet that it wants to be called.
+    NotConfirmed,
     /// The name and version of an event type are another definition's.
     EventTypeConflict,
     /// The subscription has as many secrets that still sign as it may have.
@@ -103,6 +105,7 @@ impl Problem {
             Self::WorkspaceInUse => kind::WORKSPACE_IN_USE,
             Self::WorkspaceDeleting => kind::WORKSPACE_DELETING,
             Self::TitleTaken => kind::TITLE_TAKEN,
+            Self::NotConfirmed => kind::NOT_CONFIRMED,
             Self::EventTypeConflict => kind::EVENT_TYPE_CONFLICT,
             Self::TooManySecrets => kind::TOO_MANY_SECRETS,
             Self::TooManyInboxes => kind::TOO_MANY_INBOXES,
@@ -179,6 +182,7 @@ impl Problem {
             | Self::WorkspaceExists
             | Self::WorkspaceDeleting
             | Self::TitleTaken
+            | Self::NotConfirmed
             | Self::EventTypeConflict
             | Self::TooManySecrets
             | Self::TooManyInboxes

@@ -139,7 +139,7 @@ mod tests {
     const BODY: &[u8] = b"{}";
 
     fn delivery() -> DeliveryId {
-        "dlv_00000000000000000000000000".parse().unwrap()
+        "dlv_00000000000000000000000000000000".parse().unwrap()
     }
 
     fn secret(byte: u8) -> SigningSecret {

@@ -4,6 +4,7 @@ mod dry_run;
 mod input;
 mod secrets;
 mod shown;
+mod test_event;
 mod verification;
 
 use std::sync::Arc;
@@ -35,7 +36,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::conditional::{IdempotencyKey, IfMatch, etag, merge};
-use crate::desk::{Desk, List, ListQuery, id_bytes};
+use crate::desk::{Desk, List, ListQuery, by, id_bytes};
 use crate::problems::Common;
 use crate::{inboxes, keys};
 
@@ -56,6 +57,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Desk>> {
         .routes(routes!(read, replace, patch, delete))
         .merge(secrets::router())
         .merge(verification::router())
+        .merge(test_event::router())
         .merge(dry_run::router())
 }
 
@@ -114,14 +116,14 @@ async fn create(
     let input: SubscriptionInput = read_json(&headers, &body)?;
     let wish = check(&desk, &stored.workspace, input, None).await?;
     let subscriber = whose(&caller, wish.subscriber.clone())?;
-    keys::ensure(&desk, &stored, &wish.details).await?;
+    keys::ensure(&desk, &caller, &stored, &wish.details).await?;
     let workspace = &stored.workspace;
     inboxes::note(&desk, &workspace.id, &wish.details.endpoint, id).await?;
     let owner = Owner { desk: &desk, workspace: &stored, subscription: id };
     let (signing, signing_secret) = owner.signing_secret(FIRST_SECRET, now).await?;
     let (authorization, api_key) = owner.authorization_secret(wish.secret, None, 1, now).await?;
     let client_key = owner.client_key(wish.client_key, None, 1, now).await?;
-    let status = status(workspace, wish.enabled, &Verification::default());
+    let status = status(workspace, (wish.enabled, wish.paused), &Verification::default())?;
     let question = Question::if_pending(workspace, id, &wish.details, status, now)?;
     let subscription = Subscription {
         id,
@@ -136,7 +138,7 @@ async fn create(
     let verification = Verification { asked: question.as_ref().map(Question::asked), ..Default::default() };
     let signing = vec![signing];
     let new = StoredSubscription { subscription, signing, authorization, client_key, verification };
-    match desk.config.create_subscription(&new, once.as_ref()).await? {
+    match desk.config.create_subscription(&new, once.as_ref(), by(&caller)).await? {
         Written::Done => {}
         Written::TitleTaken => return Err(Problem::TitleTaken),
         // Its workspace was closed in this moment.
@@ -319,7 +321,9 @@ async fn delete(
 ) -> Result<StatusCode, Problem> {
     for _ in 0..TRIES_MAX {
         let stored = find_as(&desk, &caller, &path, &if_match).await?;
-        if desk.config.delete_subscription(&stored.subscription).await? == Written::Done {
+        if desk.config.delete_subscription(&stored.subscription, Some((by(&caller), now()))).await?
+            == Written::Done
+        {
             return Ok(StatusCode::NO_CONTENT);
         }
     }
@@ -357,7 +361,9 @@ impl WantedQuery {
         let subscriber: Option<SubscriberId> = subscriber.and_then(|subscriber| findings.take(subscriber));
         let status = self.status.map(|text| {
             let status = serde_json::from_value::<StatusName>(text.into());
-            status.map_err(|_| Invalid::field("query:status", "must be `pending`, `active` or `disabled`"))
+            status.map_err(|_| {
+                Invalid::field("query:status", "must be `pending`, `active`, `paused` or `disabled`")
+            })
         });
         let status = status.and_then(|status| findings.take(status));
         let event_type = self.event_type.map(|text| {
@@ -413,10 +419,9 @@ async fn change(
     for _ in 0..TRIES_MAX {
         let old = find_as(desk, caller, path, if_match).await?;
         let Subscription { subscriber, details, status, .. } = &old.subscription;
-        let enabled = !matches!(status, Status::Disabled(_));
-        let input = wish(SubscriptionInput::of(subscriber, details, enabled))?;
+        let input = wish(SubscriptionInput::of(subscriber, details, *status))?;
         let wish = check(desk, &workspace.workspace, input, Some(&old)).await?;
-        if let Some(changed) = write(desk, &workspace, old, wish).await? {
+        if let Some(changed) = write(desk, caller, &workspace, old, wish).await? {
             return Ok(changed);
         }
     }
@@ -426,6 +431,7 @@ async fn change(
 /// `None`: another change came first.
 async fn write(
     desk: &Desk,
+    caller: &Caller,
     stored: &StoredWorkspace,
     old: StoredSubscription,
     wish: Wish,
@@ -436,7 +442,7 @@ async fn write(
     if wish.subscriber.as_ref().is_some_and(|subscriber| *subscriber != was.subscriber) {
         return Err(Invalid::field("/subscriber", "cannot be changed").into());
     }
-    keys::ensure(desk, stored, &wish.details).await?;
+    keys::ensure(desk, caller, stored, &wish.details).await?;
     inboxes::note(desk, &workspace.id, &wish.details.endpoint, was.id).await?;
     let revision = was.revision + 1;
     let before = old.authorization.as_ref();
@@ -450,9 +456,14 @@ async fn write(
         Verification::default()
     };
     let moved = wish.details.endpoint != was.details.endpoint;
-    let status = match (was.status, status(workspace, wish.enabled, &verification)) {
-        // That owners are asked holds for what begins then: what is in use stays so.
-        (Status::Active, Status::Pending) if !moved => Status::Active,
+    // That owners are asked holds for what begins then: what is in use stays so.
+    let in_use = !moved && matches!(was.status, Status::Active | Status::Paused);
+    let wanted = if in_use && wish.enabled {
+        if wish.paused { Status::Paused } else { Status::Active }
+    } else {
+        status(workspace, (wish.enabled, wish.paused), &verification)?
+    };
+    let status = match (was.status, wanted) {
         // Whoever changes something else of one that Carillon disabled does not make that his own decision.
         (disabled @ Status::Disabled(_), Status::Disabled(_)) => disabled,
         (_, status) => status,
@@ -472,7 +483,7 @@ async fn write(
         Subscription { details: wish.details, status, updated_at: now, revision, ..was.clone() };
     let signing = old.signing.clone();
     let new = StoredSubscription { subscription, signing, authorization, client_key, verification };
-    match desk.config.update_subscription(&old, &new).await? {
+    match desk.config.update_subscription(&old, &new, by(caller)).await? {
         Written::Done => {
             let made = verification::ask(desk, workspace, new, question).await;
             Ok(Some(answered(&made, Secrets { signing_secret: None, api_key })))
@@ -540,13 +551,21 @@ fn whose(caller: &Caller, given: Option<SubscriberId>) -> Result<SubscriberId, P
     }
 }
 
-fn status(workspace: &Workspace, enabled: bool, verification: &Verification) -> Status {
+fn status(
+    workspace: &Workspace,
+    (enabled, paused): (bool, bool),
+    verification: &Verification,
+) -> Result<Status, Invalid> {
     let unconfirmed = verification.confirmed_at.is_none()
         && workspace.settings.verification != carillon_core::workspace::Verification::None;
-    match (enabled, unconfirmed) {
-        (false, _) => Status::Disabled(DisabledBy::Owner),
-        (true, true) => Status::Pending,
-        (true, false) => Status::Active,
+    match (enabled, paused) {
+        (false, _) => Ok(Status::Disabled(DisabledBy::Owner)),
+        (true, true) if unconfirmed => {
+            Err(Invalid::field("/paused", "must be false until the endpoint's owner has confirmed"))
+        }
+        (true, true) => Ok(Status::Paused),
+        (true, false) if unconfirmed => Ok(Status::Pending),
+        (true, false) => Ok(Status::Active),
     }
 }
 

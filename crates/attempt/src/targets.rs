@@ -35,15 +35,17 @@ use crate::keyring::{KeyRing, KeyRings, has_all};
 const KEPT: Duration = Duration::from_secs(4);
 
 /// What an attempt needs of its subscription. It holds secrets, so it has no `Debug`.
-pub(crate) struct Target {
+pub struct Target {
     /// Whether it gets anything.
-    pub(crate) status: Status,
-    pub(crate) revision: u64,
-    pub(crate) subscriber: SubscriberId,
+    pub status: Status,
+    /// Grows with each change of it.
+    pub revision: u64,
+    /// Whose it is.
+    pub subscriber: SubscriberId,
     /// When its workspace was made.
-    pub(crate) made_at: UnixMillis,
+    pub made_at: UnixMillis,
     /// How many attempts a minute it is for: what is configured, and no more than its endpoint's owner granted.
-    pub(crate) rate: Option<Rate>,
+    pub rate: Option<Rate>,
     /// Until when a question to the endpoint's owner is open.
     asked_until: Option<UnixMillis>,
     /// Whether the endpoint's owner consented.
@@ -57,9 +59,10 @@ pub(crate) struct Target {
     pub(crate) proof: Proof,
     /// What a receiver is shown that demands a client certificate.
     pub(crate) identity: Option<ClientIdentity>,
-    pub(crate) timeout: Duration,
-    /// The default one if absent.
-    pub(crate) policy: Option<RetryPolicy>,
+    /// How long an attempt may take.
+    pub timeout: Duration,
+    /// When to try again; the default policy if absent.
+    pub policy: Option<RetryPolicy>,
     /// What its workspace allows and demands.
     settings: Settings,
     signing: Signing,
@@ -81,7 +84,7 @@ struct SigningKey {
 }
 
 /// The subscriptions that were read of late.
-pub(crate) struct Targets {
+pub struct Targets {
     kept: Mutex<HashMap<SubscriptionId, Kept>>,
     rings: KeyRings,
     /// Where the API is.
@@ -93,13 +96,13 @@ type Kept = (UnixMillis, Option<Arc<Target>>);
 
 impl Targets {
     /// For a deployment whose API is at this URL.
-    pub(crate) fn new(public_url: &str) -> Self {
+    pub fn new(public_url: &str) -> Self {
         let public_url = public_url.trim_end_matches('/').to_owned();
         Self { kept: Mutex::default(), rings: KeyRings::default(), public_url }
     }
 
     /// The keys of what must be read for these tasks.
-    pub(crate) fn missing(&self, config: &ConfigTable, tasks: &[&DeliveryTask]) -> Vec<Key> {
+    pub fn missing(&self, config: &ConfigTable, tasks: &[&DeliveryTask]) -> Vec<Key> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.retain(|_, (read_at, _)| now().since(*read_at) < KEPT);
         let missing = tasks.iter().filter(|task| !kept.contains_key(&task.subscription));
@@ -112,7 +115,7 @@ impl Targets {
 
     /// The target of each task's subscription, from what was kept or was read just now, at the earliest at `read_at`. What
     /// cannot be opened is absent from the answer: its tasks come again.
-    pub(crate) async fn of(
+    pub async fn of(
         &self,
         config: &ConfigTable,
         vault: &Vault,
@@ -241,18 +244,26 @@ impl Target {
         })
     }
 
-    /// Whether it gets anything: neither disabled nor waiting for its endpoint's owner.
-    pub(crate) fn is_active(&self) -> bool {
+    /// Whether it holds what it gets.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.status == Status::Paused
+    }
+
+    /// Whether it gets anything: neither paused nor disabled, nor waiting for its endpoint's owner.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
         self.status == Status::Active
     }
 
     /// Whether it may get something soon: its endpoint's owner can still consent.
-    pub(crate) fn is_awaited(&self, now: UnixMillis) -> bool {
+    #[must_use]
+    pub fn is_awaited(&self, now: UnixMillis) -> bool {
         self.status == Status::Pending && self.asked_until.is_some_and(|until| now < until)
     }
 
     /// What a delivery says of its event: the same on every attempt.
-    pub(crate) fn payload(&self, task: &DeliveryTask, json: String) -> Result<Payload, NoPayload> {
+    pub fn payload(&self, task: &DeliveryTask, json: String) -> Result<Payload, NoPayload> {
         let accepted_at = task.event.accepted_at;
         let form = match self.format {
             Format::CloudEvents => Form::CloudEvents,

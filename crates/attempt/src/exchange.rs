@@ -8,25 +8,30 @@ use carillon_sender::{Post, Sender};
 use http::StatusCode;
 use http::header::AUTHORIZATION;
 
-use crate::attempt::ATTEMPT_TIME_MIN;
+use crate::ATTEMPT_TIME_MIN;
 use crate::authorization::{Proof, TokenRequest};
 use crate::request::Prepared;
 use crate::targets::Target;
 use crate::tokens::{NoToken, Token, Tokens, fetch};
 
 /// Who takes part, and until when.
-pub(crate) struct Exchange<'a> {
-    pub(crate) sender: &'a Sender,
-    pub(crate) tokens: &'a Tokens,
-    pub(crate) subscription: SubscriptionId,
-    pub(crate) target: &'a Target,
-    pub(crate) until: UnixMillis,
+pub struct Exchange<'a> {
+    /// Who asks.
+    pub sender: &'a Sender,
+    /// With which tokens, where there are any.
+    pub tokens: &'a Tokens,
+    /// Whose receiver is asked.
+    pub subscription: SubscriptionId,
+    /// Where, and how.
+    pub target: &'a Target,
+    /// When it must have ended.
+    pub until: UnixMillis,
 }
 
 impl Exchange<'_> {
     /// Posts, and tells how that ended. Where the receiver refuses a token (401), another one is fetched and the request
     /// made again, once and within the attempt's time: tokens are revoked without notice.
-    pub(crate) async fn outcome(&self, prepared: &Prepared) -> Reply {
+    pub async fn outcome(&self, prepared: &Prepared) -> Reply {
         if !self.target.permits(&self.target.endpoint) {
             return Failure::Blocked.into();
         }

@@ -19,21 +19,32 @@ const TRACE_STATE: HeaderName = HeaderName::from_static(TRACESTATE);
 const WEBHOOK_REQUEST_ORIGIN: HeaderName = HeaderName::from_static("webhook-request-origin");
 
 /// Headers and body of an attempt, all but a token. The headers may hold secrets, so it has no `Debug`.
-pub(crate) struct Prepared {
+pub struct Prepared {
     pub(crate) headers: HeaderMap,
     /// The very bytes that are signed.
     pub(crate) body: Bytes,
 }
 
+impl Prepared {
+    /// Sends this besides, or instead.
+    pub fn insert(&mut self, name: HeaderName, value: HeaderValue) {
+        self.headers.insert(name, value);
+    }
+}
+
 /// Why a request cannot be written. None of it is the receiver's doing.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Unwritable {
+pub enum Unwritable {
+    /// A value is none that a header can have.
     #[error("a header cannot be written")]
     Value(#[from] InvalidHeaderValue),
+    /// A name is none that a header can have.
     #[error("an attribute's name cannot be a header's")]
     Name(#[from] InvalidHeaderName),
+    /// It would not be signed.
     #[error("there is no live secret to sign with")]
     Unsigned,
+    /// A key failed.
     #[error(transparent)]
     NotSigned(#[from] NotSigned),
 }
@@ -41,7 +52,7 @@ pub(crate) enum Unwritable {
 /// The request of an attempt that begins `now`, with the headers of Standard Webhooks 1.0.0 whatever the payload's form,
 /// signed by all that the subscription asks for. Where the endpoint's owner consented, it names the `origin` that was consented to (CloudEvents HTTP
 /// webhook 1.0, section 4). What Carillon says of the event stands over what the subscription says.
-pub(crate) fn prepare(
+pub fn prepare(
     task: &DeliveryTask,
     target: &Target,
     payload: Payload,

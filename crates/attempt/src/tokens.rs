@@ -31,7 +31,7 @@ pub(crate) type Holder = (SubscriptionId, u64);
 
 /// The tokens that hold.
 #[derive(Default)]
-pub(crate) struct Tokens {
+pub struct Tokens {
     slots: Mutex<HashMap<Holder, Arc<Slot>>>,
     /// How many were got, of all holders: a token's number is its own, whatever became of its holder's slot.
     got: AtomicU64,
