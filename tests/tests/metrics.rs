@@ -19,7 +19,7 @@ struct Series {
     dimensions: BTreeSet<String>,
 }
 
-const FUNCTIONS: [&str; 6] = ["api", "publish", "fanout", "deliver", "clock", "redrive"];
+const FUNCTIONS: [&str; 7] = ["api", "publish", "fanout", "deliver", "clock", "redrive", "inbox"];
 
 #[test]
 fn alarms_and_dashboards_look_at_what_is_measured() -> Result<()> {

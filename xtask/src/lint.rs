@@ -72,7 +72,7 @@ fn layer(package: &str) -> Result<u8> {
         "carillon-core" => 0,
         "carillon-aws" | "carillon-schema" | "carillon-sender" => 1,
         "carillon-attempt" | "carillon-catalogue" | "carillon-filter" | "carillon-http" => 2,
-        "api" | "publish" | "fanout" | "deliver" | "clock" | "redrive" => 3,
+        "api" | "publish" | "fanout" | "deliver" | "clock" | "redrive" | "inbox" => 3,
         // What deploys never depends on what only runs on a developer's machine.
         "carillon-local" => 4,
         "carillon-tests" | "xtask" => 5,

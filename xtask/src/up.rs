@@ -1,5 +1,6 @@
 //! `cargo xtask up`: the whole pipeline on this machine, for a person to watch and play with.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 use std::thread;
@@ -7,27 +8,24 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use carillon_local::{
-    ALL_SCOPES, Answer, Carillon, Credentials, LocalAws, Received, Receiver, Stack, Toolbox, Verdict,
-    build_functions, profile_dir, root,
+    ALL_SCOPES, Carillon, Credentials, LocalAws, Reply, Stack, Toolbox, build_functions, profile_dir, root,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{sleep, timeout};
 
 const WORKSPACE: &str = "demo";
 
 /// The client that owns the workspace, by its name.
 pub(crate) const CLIENT: &str = "up";
 
-/// Where a receiver that works listens, and one that always fails.
-const INBOX: &str = "/inbox";
-const FAILING: &str = "/failing";
-/// A request here makes the failing receiver work.
-const RECOVER: &str = "/recover";
-
 /// An hour passes in a second, so the 27.6 hours of the retry schedule pass within half a minute.
 const FAST_RETRY_SCALE: &str = "0.000277";
 
 const FIRST_DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often the inboxes are asked for what is new.
+const POLL_PERIOD: Duration = Duration::from_millis(500);
 
 /// What `up` was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,28 +63,25 @@ async fn run(options: Options) -> Result<()> {
     println!("Deployed in {:.1} s.\n", local_aws_began.elapsed().as_secs_f64());
     let _note = Note::write(&stack)?;
 
-    let receiver = Receiver::start().await?;
     let client = stack.client(CLIENT, &ALL_SCOPES).await?;
-    let token = stack.token(&client).await?;
-    let carillon = Carillon::new(stack.api_url()).with_token(token).with_client_id(&client.client_id);
-    carillon.own_workspace(WORKSPACE, "consent").await?;
+    let mut owner = Owner::of(&stack, &client).await?;
+    owner.carillon.own_workspace(WORKSPACE, "consent").await?;
     println!("Made the client {CLIENT} ({}), the owner of the workspace {WORKSPACE}.", client.client_id);
-    subscribe(&carillon, &receiver, INBOX).await?;
+    let mut inboxes = vec![Inbox::subscribed(&owner.carillon, "received", 200).await?];
     if options.fast_retries {
-        receiver.answer(FAILING, [Answer::status(500)]);
-        subscribe(&carillon, &receiver, FAILING).await?;
+        inboxes.push(Inbox::subscribed(&owner.carillon, "failing", 500).await?);
     }
 
-    let mut printed = Printed { receiver: &receiver, began: Instant::now(), count: 0 };
+    let mut printed = Printed { owner: &mut owner, inboxes, began: Instant::now() };
     let samples = samples()?;
     for (file, event) in &samples {
-        carillon.publish(WORKSPACE, event).await?.expect_status(202)?;
+        printed.owner.carillon.publish(WORKSPACE, event).await?.expect_status(202)?;
         printed.line(&format!("published  {} ({file})", described(event)));
     }
     let verified = printed.until_each_verified(samples.len()).await;
     verified.with_context(|| format!("the local AWS said:\n{}", aws.log_tail()))?;
     println!("\nUp after {:.0} s in all.\n", began.elapsed().as_secs_f64());
-    print_guide(&aws, &stack, &client, &receiver, options)?;
+    print_guide(&aws, &stack, &client, &printed.inboxes)?;
 
     printed.forever().await
 }
@@ -123,11 +118,82 @@ async fn prepare() -> Result<()> {
     Ok(())
 }
 
-async fn subscribe(carillon: &Carillon, receiver: &Receiver, path: &str) -> Result<()> {
-    let subscription = carillon.subscribe(WORKSPACE, &receiver.url(path), &["*"]).await?;
-    receiver.trust(path, &subscription.secret);
-    println!("Subscribed {} to every event ({}).", receiver.url(path), subscription.id);
-    Ok(())
+/// The API, as the owner of the workspace calls it.
+struct Owner<'a> {
+    stack: &'a Stack,
+    client: &'a Credentials,
+    carillon: Carillon,
+}
+
+impl<'a> Owner<'a> {
+    async fn of(stack: &'a Stack, client: &'a Credentials) -> Result<Self> {
+        let token = stack.token(client).await?;
+        let carillon = Carillon::new(stack.api_url()).with_token(token).with_client_id(&client.client_id);
+        Ok(Self { stack, client, carillon })
+    }
+
+    /// Gets a path, with a new token when the one at hand is over.
+    async fn get(&mut self, path: &str) -> Result<Reply> {
+        let reply = self.carillon.get(path).await?;
+        if reply.status != 401 {
+            return Ok(reply);
+        }
+        *self = Self::of(self.stack, self.client).await?;
+        self.carillon.get(path).await
+    }
+}
+
+/// An inbox that is subscribed to every event, and what is known of it.
+struct Inbox {
+    /// What is printed before each of its requests.
+    name: &'static str,
+    path: String,
+    url: String,
+    /// The last request that was printed.
+    last: String,
+    /// How many attempts came of each delivery.
+    attempts: HashMap<String, usize>,
+    verified: usize,
+}
+
+impl Inbox {
+    async fn subscribed(carillon: &Carillon, name: &'static str, status: u16) -> Result<Self> {
+        let inboxes = format!("/v1/workspaces/{WORKSPACE}/inboxes");
+        let body = json!({ "answer": { "status": status } });
+        let made = carillon.post(&inboxes, "application/json", &body).await?.expect_status(201)?.json();
+        let text = |member: &str| made[member].as_str().unwrap_or_default().to_owned();
+        let (path, url) = (format!("{inboxes}/{}", text("id")), text("url"));
+        let subscription = carillon.subscribe(WORKSPACE, &url, &["*"]).await?;
+        println!("Subscribed an inbox that answers {status} to every event ({}).", subscription.id);
+        let (last, attempts) = ("0".to_owned(), HashMap::new());
+        Ok(Self { name, path, url, last, attempts, verified: 0 })
+    }
+
+    /// What came since it was last asked.
+    async fn poll(&mut self, owner: &mut Owner<'_>) -> Result<Vec<String>> {
+        let page = owner.get(&format!("{}/requests?after={}", self.path, self.last)).await?;
+        let page = page.expect_status(200)?.json();
+        if let Some(next) = page["next"].as_str() {
+            next.clone_into(&mut self.last);
+        }
+        Ok(page["items"].as_array().into_iter().flatten().map(|request| self.line(request)).collect())
+    }
+
+    fn line(&mut self, request: &Value) -> String {
+        let headers = request["headers"].as_array().into_iter().flatten();
+        let id = headers.filter(|header| header[0] == "webhook-id").find_map(|header| header[1].as_str());
+        let id = id.unwrap_or("no delivery");
+        let attempt = self.attempts.entry(id.to_owned()).or_default();
+        *attempt += 1;
+        let event = request["body"].as_str().and_then(|body| serde_json::from_str(body).ok());
+        let signature = request["signature"].as_str().unwrap_or_default();
+        self.verified += usize::from(signature == "verified");
+        format!(
+            "{:<9}  {}, {id}, attempt {attempt}, signature {signature}",
+            self.name,
+            described(&event.unwrap_or(Value::Null)),
+        )
+    }
 }
 
 /// The sample events of `events/`, in the order of their names.
@@ -150,68 +216,44 @@ fn samples() -> Result<Vec<(String, Value)>> {
     Ok(samples)
 }
 
-/// Prints what happens, each request that the receiver got once.
-struct Printed<'a> {
-    receiver: &'a Receiver,
+/// Prints what happens, each request that an inbox got once.
+struct Printed<'a, 'b> {
+    owner: &'a mut Owner<'b>,
+    inboxes: Vec<Inbox>,
     began: Instant,
-    count: usize,
 }
 
-impl Printed<'_> {
-    /// Prints deliveries until so many were accepted with a verified signature.
+impl Printed<'_, '_> {
+    /// Prints deliveries until the first inbox has so many with a verified signature.
     async fn until_each_verified(&mut self, count: usize) -> Result<()> {
         let all = async {
-            while self.receiver.received(INBOX).iter().filter(|got| got.verdict == Verdict::Verified).count()
-                < count
-            {
-                self.next().await;
+            while self.inboxes[0].verified < count {
+                self.news().await?;
+                sleep(POLL_PERIOD).await;
             }
+            Ok(())
         };
-        if tokio::time::timeout(FIRST_DELIVERY_TIMEOUT, all).await.is_err() {
-            bail!("the sample events did not reach the receiver within {FIRST_DELIVERY_TIMEOUT:?}");
-        }
-        self.rest();
-        Ok(())
+        let ended = timeout(FIRST_DELIVERY_TIMEOUT, all).await;
+        ended
+            .with_context(|| format!("the sample events did not arrive within {FIRST_DELIVERY_TIMEOUT:?}"))?
     }
 
     async fn forever(&mut self) -> ! {
         loop {
-            self.next().await;
+            if let Err(error) = self.news().await {
+                self.line(&format!("the inboxes cannot be read: {error:#}"));
+            }
+            sleep(POLL_PERIOD).await;
         }
     }
 
-    async fn next(&mut self) {
-        self.receiver.more_than(self.count).await;
-        self.rest();
-    }
-
-    fn rest(&mut self) {
-        for request in self.receiver.received_since(self.count) {
-            self.count += 1;
-            self.request(&request);
+    async fn news(&mut self) -> Result<()> {
+        for place in 0..self.inboxes.len() {
+            for line in self.inboxes[place].poll(self.owner).await? {
+                self.line(&line);
+            }
         }
-    }
-
-    fn request(&self, request: &Received) {
-        if request.path == RECOVER {
-            self.receiver.answer(FAILING, [Answer::status(204)]);
-            self.line("recovered  the failing receiver accepts from now on");
-            return;
-        }
-        let attempt = self
-            .receiver
-            .received(&request.path)
-            .iter()
-            .filter(|other| other.webhook_id() == request.webhook_id() && other.at <= request.at)
-            .count();
-        self.line(&format!(
-            "{:<9}  {}, {}, attempt {attempt}, {}, answered {}",
-            request.path.trim_start_matches('/'),
-            described(&request.json()),
-            request.webhook_id(),
-            request.verdict,
-            request.answer.unwrap_or_default(),
-        ));
+        Ok(())
     }
 
     fn line(&self, text: &str) {
@@ -224,13 +266,7 @@ fn described(event: &Value) -> String {
     format!("{} {}", text("type"), text("id"))
 }
 
-fn print_guide(
-    aws: &LocalAws,
-    stack: &Stack,
-    client: &Credentials,
-    receiver: &Receiver,
-    options: Options,
-) -> Result<()> {
+fn print_guide(aws: &LocalAws, stack: &Stack, client: &Credentials, inboxes: &[Inbox]) -> Result<()> {
     let api = stack.api_url();
     let endpoint = aws.endpoint();
     let cli = Toolbox::local_aws()?.program("aws");
@@ -238,7 +274,7 @@ fn print_guide(
         "\
 API        {api}
 Local AWS  {endpoint}
-Receiver   {inbox}
+Inbox      {url}
 
 Paste these into another terminal.
 
@@ -254,6 +290,11 @@ sed \"s/0f3b8f6e-approved/$(date +%s%N)/\" '{sample}' |
   curl -sS \"$api/v1/workspaces/{WORKSPACE}/events\" -H \"authorization: Bearer $token\" \\
     -H 'content-type: application/cloudevents+json' -d @-; echo
 
+# What the inbox has received, with what its signatures are worth; and how it answers from now on
+curl -sS \"$api{inbox}/requests\" -H \"authorization: Bearer $token\"; echo
+curl -sS -X PATCH \"$api{inbox}\" -H \"authorization: Bearer $token\" \\
+  -H 'content-type: application/merge-patch+json' -d '{{\"answer\": {{\"status\": 503, \"delayMs\": 500}}}}'; echo
+
 # All that the API can, in a browser
 echo \"$api/docs\"
 
@@ -262,7 +303,8 @@ export AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test AWS_DEFAULT_REGION=us-e
 aws() {{ '{cli}' --endpoint-url {endpoint} \"$@\"; }}
 aws dynamodb scan --table-name {deliveries} --query 'Items[].[pk.S, sk.S, status.S]' --output text
 aws logs filter-log-events --log-group-name {logs} --query 'events[].message' --output text | tail",
-        inbox = receiver.url(INBOX),
+        url = inboxes[0].url,
+        inbox = inboxes[0].path,
         sample = root().join("events/consent-approved.cloudevents.json").display(),
         token_url = stack.output("TokenUrl"),
         client_id = client.client_id,
@@ -271,15 +313,16 @@ aws logs filter-log-events --log-group-name {logs} --query 'events[].message' --
         deliveries = stack.output("DeliveriesTable"),
         logs = format_args!("/aws/lambda/{}", stack.output("DeliverFunctionName")),
     );
-    if options.fast_retries {
+    if let Some(failing) = inboxes.get(1) {
         println!(
             "
-# Within a minute the failing receiver's deliveries are dead letters: count them, let it recover, replay them
+# Within a minute the failing inbox's deliveries are dead letters: count them, let it recover, replay them
 aws sqs get-queue-attributes --queue-url {dead_letters} --attribute-names ApproximateNumberOfMessages
-curl -sS {recover}
+curl -sS -X PATCH \"$api{failing}\" -H \"authorization: Bearer $token\" \\
+  -H 'content-type: application/merge-patch+json' -d '{{\"answer\": {{\"status\": 204}}}}'; echo
 aws sqs start-message-move-task --source-arn {source} --destination-arn {destination}",
             dead_letters = stack.output("DeadLetterQueueUrl"),
-            recover = receiver.url(RECOVER),
+            failing = failing.path,
             source = stack.output("DeadLetterQueueArn"),
             destination = stack.output("DeliveryQueueArn"),
         );

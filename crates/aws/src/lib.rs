@@ -9,6 +9,7 @@ pub mod deliveries;
 pub mod environment;
 pub mod error;
 pub mod events;
+pub mod inboxes;
 pub mod metrics;
 pub mod queue;
 pub mod schedule;

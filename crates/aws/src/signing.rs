@@ -7,9 +7,11 @@ use aws_lc_rs::encoding::{AsBigEndian as _, AsDer as _, Pkcs8V1Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair,
+    ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256,
+    RsaKeyPair, UnparsedPublicKey,
 };
 use carillon_core::keys::{KeyAlgorithm, NotSigned, PublicJwk, Sign};
+use data_encoding::BASE64URL_NOPAD;
 use p256::ecdsa::signature::Signer as _;
 use secrecy::SecretSlice;
 
@@ -74,6 +76,15 @@ impl Sign for PrivateKey {
     }
 }
 
+/// Whether a message was signed by the Ed25519 key that has this public part. Keys of other algorithms sign tokens, which
+/// receivers alone verify.
+#[must_use]
+pub fn verifies(public: &PublicJwk, message: &[u8], signature: &[u8]) -> bool {
+    let PublicJwk::Ed25519 { x, .. } = public else { return false };
+    let key = BASE64URL_NOPAD.decode(x.as_bytes());
+    key.is_ok_and(|key| UnparsedPublicKey::new(&ED25519, key).verify(message, signature).is_ok())
+}
+
 fn generate(algorithm: KeyAlgorithm) -> Option<NewKey> {
     let (public, pkcs8) = match algorithm {
         KeyAlgorithm::Rs256 => {
@@ -116,15 +127,13 @@ fn pair(algorithm: KeyAlgorithm, pkcs8: &[u8]) -> Option<Pair> {
 #[cfg(test)]
 mod tests {
     use aws_lc_rs::rsa::PublicKeyComponents;
-    use aws_lc_rs::signature::{
-        ECDSA_P256_SHA256_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey,
-    };
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256};
     use secrecy::ExposeSecret as _;
 
     use super::*;
 
     /// Whether a library that did not make it takes a signature by what receivers are shown of the key.
-    fn verifies(public: &PublicJwk, message: &[u8], signature: &[u8]) -> bool {
+    fn taken(public: &PublicJwk, message: &[u8], signature: &[u8]) -> bool {
         let bytes = |text: &str| data_encoding::BASE64URL_NOPAD.decode(text.as_bytes()).unwrap();
         let verified = match public {
             PublicJwk::Rsa { n, e } => PublicKeyComponents { n: bytes(n), e: bytes(e) }.verify(
@@ -151,7 +160,9 @@ mod tests {
             let [one, other] =
                 [(); 2].map(|()| PrivateKey::from_pkcs8(algorithm, pkcs8.expose_secret()).unwrap());
             let signature = one.sign(b"a message").unwrap();
-            assert!(verifies(&public, b"a message", &signature), "{algorithm:?}");
+            assert!(taken(&public, b"a message", &signature), "{algorithm:?}");
+            assert!(!taken(&public, b"another", &signature), "{algorithm:?}");
+            assert_eq!(verifies(&public, b"a message", &signature), algorithm == KeyAlgorithm::EdDsa);
             assert!(!verifies(&public, b"another", &signature), "{algorithm:?}");
             assert_eq!(one.sign(b"a message").unwrap(), signature, "{algorithm:?}");
             assert_eq!(other.sign(b"a message").unwrap(), signature, "{algorithm:?}");

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::time::UnixMillis;
 
 /// Crockford's base 32 in lower case: keeps the order of the bytes, has no look-alikes and is safe in URLs.
-static BASE32: LazyLock<Encoding> = LazyLock::new(|| {
+pub(crate) static BASE32: LazyLock<Encoding> = LazyLock::new(|| {
     let mut specification = Specification::new();
     specification.symbols.push_str("0123456789abcdefghjkmnpqrstvwxyz");
     #[expect(clippy::expect_used, reason = "a constant alphabet, covered by every test of this module")]
@@ -24,6 +24,12 @@ static BASE32: LazyLock<Encoding> = LazyLock::new(|| {
 #[error("not a valid {kind}")]
 pub struct NotAnId {
     kind: &'static str,
+}
+
+impl NotAnId {
+    pub(crate) fn of(kind: &'static str) -> Self {
+        Self { kind }
+    }
 }
 
 /// Serialised as its text, parsed with its checks.
@@ -101,6 +107,14 @@ prefixed!(
 );
 
 prefixed!(
+    /// An inbox: `inbox_` and a UUIDv7, so that ids sort by the time of creation.
+    InboxId,
+    16,
+    "inbox_",
+    "inbox id"
+);
+
+prefixed!(
     /// An event as the API names it: `evt_` and its [`EventDigest`].
     EventId,
     20,
@@ -123,6 +137,14 @@ impl SubscriptionId {
 }
 
 impl JobId {
+    /// Made `now`, told from others of the same moment by ten random bytes.
+    #[must_use]
+    pub fn new(now: UnixMillis, random: [u8; 10]) -> Self {
+        Self(uuid_v7(now, random).into_bytes())
+    }
+}
+
+impl InboxId {
     /// Made `now`, told from others of the same moment by ten random bytes.
     #[must_use]
     pub fn new(now: UnixMillis, random: [u8; 10]) -> Self {
@@ -341,7 +363,7 @@ fn uuid_v7(now: UnixMillis, random: [u8; 10]) -> Uuid {
     uuid::Builder::from_unix_timestamp_millis(now.0, &random).into_uuid()
 }
 
-fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
+pub(crate) fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
     BASE32.decode(text.as_bytes()).ok()?.try_into().ok()
 }
 

@@ -7,7 +7,7 @@
 //! subscriptions that asked for it, [`task`] is what travels through the queues, [`delivery`] decides what a task may
 //! do and what follows an attempt, [`outcome`] and [`retry`] feed that decision, [`payload`] makes what is posted and
 //! [`signature`] signs it, where it is asked for by one of the workspace's [`keys`]. [`access`], [`workspace`] and
-//! [`subscription`] are what people set up.
+//! [`subscription`] are what people set up, and [`inbox`] what they try it with.
 
 pub mod access;
 pub mod address;
@@ -17,6 +17,7 @@ pub mod endpoint;
 pub mod event;
 pub mod health;
 pub mod id;
+pub mod inbox;
 pub mod invalid;
 pub mod job;
 pub mod keys;

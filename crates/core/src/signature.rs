@@ -43,12 +43,27 @@ impl SigningSecret {
         self.sign_message(&delivery, timestamp, body)
     }
 
+    /// Whether one of the entries of `webhook-signature` is this secret's.
+    #[must_use]
+    pub fn verifies(&self, signatures: &str, delivery: DeliveryId, timestamp: u64, body: &[u8]) -> bool {
+        let code = self.code(&delivery, timestamp, body);
+        signatures.split(' ').filter_map(|entry| BASE64_STANDARD.decode(entry.strip_prefix("v1,")?).ok()).any(
+            // In a time that tells nothing of how much of it is right.
+            |claimed| code.clone().verify_slice(&claimed).is_ok(),
+        )
+    }
+
     fn sign_message(&self, id: &dyn fmt::Display, timestamp: u64, body: &[u8]) -> String {
+        let code = self.code(id, timestamp, body).finalize().into_bytes();
+        format!("v1,{}", BASE64_STANDARD.encode(code))
+    }
+
+    fn code(&self, id: &dyn fmt::Display, timestamp: u64, body: &[u8]) -> Hmac<Sha256> {
         #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
         let mut mac = Hmac::<Sha256>::new_from_slice(self.0.expose_secret()).expect("any length is a key");
         mac.update(preamble(id, timestamp).as_bytes());
         mac.update(body);
-        format!("v1,{}", BASE64_STANDARD.encode(mac.finalize().into_bytes()))
+        mac
     }
 }
 
@@ -59,8 +74,20 @@ pub fn sign_with_key(
     timestamp: u64,
     body: &[u8],
 ) -> Result<String, NotSigned> {
-    let message = [preamble(&delivery, timestamp).as_bytes(), body].concat();
+    let message = message(delivery, timestamp, body);
     Ok(format!("v1a,{}", BASE64_STANDARD.encode(key.sign(&message)?)))
+}
+
+/// What a key signs, and verifies, of a delivery that is posted at `timestamp` (Unix seconds) with this body.
+#[must_use]
+pub fn message(delivery: DeliveryId, timestamp: u64, body: &[u8]) -> Vec<u8> {
+    [preamble(&delivery, timestamp).as_bytes(), body].concat()
+}
+
+/// The signature by a key that an entry of `webhook-signature` has.
+#[must_use]
+pub fn signature_by_key(entry: &str) -> Option<Vec<u8>> {
+    BASE64_STANDARD.decode(entry.strip_prefix("v1a,")?).ok()
 }
 
 /// What is signed before the body.
@@ -102,6 +129,26 @@ mod tests {
             assert_eq!(key.sign_message(&id, timestamp, body.as_bytes()), signature);
             assert_eq!(key.expose_text(), secret);
             assert!(!format!("{key:?}").contains("MfKQ"));
+        }
+    }
+
+    #[test]
+    fn verifies_what_it_signed_and_nothing_else() {
+        let [key, other] = [b"a secret of at least 24 bytes", b"another one of more than that"]
+            .map(|secret| SigningSecret::from_bytes(secret.to_vec()));
+        let [delivery, another]: [DeliveryId; 2] =
+            ["dlv_00000000000000000000000000000000", "dlv_0000000000000000000000000000000g"]
+                .map(|id| id.parse().unwrap());
+        let entry = key.sign(delivery, 7, b"{}");
+        assert!(key.verifies(&entry, delivery, 7, b"{}"));
+        let several = format!("{} v1a,AAAA {entry}", other.sign(delivery, 7, b"{}"));
+        assert!(key.verifies(&several, delivery, 7, b"{}"));
+        assert!(!other.verifies(&entry, delivery, 7, b"{}"));
+        assert!(!key.verifies(&entry, another, 7, b"{}"));
+        assert!(!key.verifies(&entry, delivery, 8, b"{}"));
+        assert!(!key.verifies(&entry, delivery, 7, b"{ }"));
+        for entry in ["", "v1,", "v1,%", &entry[..20], &entry.replace("v1,", "v1a,")] {
+            assert!(!key.verifies(entry, delivery, 7, b"{}"), "{entry}");
         }
     }
 }

@@ -22,11 +22,12 @@ use crate::toolbox::Toolbox;
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// What the deployment on one machine has other than on AWS. Everything else is the template's default.
-const LOCAL_PARAMETERS: [(&str, &str); 7] = [
+const LOCAL_PARAMETERS: [(&str, &str); 8] = [
     ("Stage", "local"),
     ("AllowedPrivateCidrs", "127.0.0.0/8"),
     ("AllowInsecure", "true"),
     ("DeletionProtection", "false"),
+    ("Inboxes", "on"),
     // What a mapping on AWS begins with. More processes would only wait for two processors.
     ("DeliveryConcurrency", "5"),
     ("SlowConcurrency", "2"),

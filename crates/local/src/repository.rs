@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context as _, Result, bail};
 
 /// The functions of the template, by the names of their packages and binaries.
-pub const FUNCTIONS: [&str; 6] = ["api", "publish", "fanout", "deliver", "clock", "redrive"];
+pub const FUNCTIONS: [&str; 7] = ["api", "publish", "fanout", "deliver", "clock", "redrive", "inbox"];
 
 /// The repository's root.
 ///

@@ -7,6 +7,7 @@ use carillon_aws::config::{ConfigTable, Page, StoredWorkspace};
 use carillon_aws::environment::{SettingError, setting};
 use carillon_aws::error::AwsError;
 use carillon_aws::events::EventTable;
+use carillon_aws::inboxes::InboxTable;
 use carillon_aws::queue::Queue;
 use carillon_aws::vault::{Vault, random_bytes};
 use carillon_aws::{DynamoDb, Kms, Sqs, sdk_config};
@@ -31,6 +32,8 @@ pub struct Desk {
     pub(crate) dynamodb: DynamoDb,
     pub(crate) config: ConfigTable,
     pub(crate) events: EventTable,
+    /// Absent where the deployment has no inboxes.
+    pub(crate) inboxes: Option<InboxTable>,
     pub(crate) vault: Vault,
     pub(crate) jobs: Queue,
     pub(crate) sender: Sender,
@@ -65,7 +68,9 @@ impl Desk {
             allow_insecure: setting("ALLOW_INSECURE")?,
         };
         let public_url: String = setting("PUBLIC_URL")?;
+        let inboxes: String = setting("INBOXES_TABLE")?;
         Ok(Self {
+            inboxes: (!inboxes.is_empty()).then(|| InboxTable::new(dynamodb.clone(), inboxes)),
             config: ConfigTable::new(dynamodb.clone(), setting("CONFIG_TABLE")?),
             events: EventTable::new(dynamodb.clone(), setting("EVENTS_TABLE")?),
             dynamodb,

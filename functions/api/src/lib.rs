@@ -8,6 +8,7 @@ mod clients;
 mod conditional;
 mod desk;
 mod docs;
+mod inboxes;
 mod jobs;
 mod keys;
 mod parameters;
@@ -44,6 +45,7 @@ fn routes() -> OpenApiRouter<Arc<Desk>> {
         .merge(clients::router())
         .merge(types::router())
         .merge(subscriptions::router())
+        .merge(inboxes::router())
         .merge(keys::router())
         .merge(jobs::router())
         .merge(audit::router())
@@ -84,6 +86,7 @@ pub fn complete(document: &mut OpenApi) {
         (name = "events", description = "What has happened"),
         (name = "subscriptions", description = "Who hears of it, and how"),
         (name = "confirmations", description = "Owners of endpoints say that they want to be called"),
+        (name = "inboxes", description = "Receiving URLs to try webhooks with. Where the deployment has none, all of this is 404"),
         (name = "keys", description = "What deliveries are signed with, besides the secrets of subscriptions"),
         (name = "public keys", description = "What receivers verify deliveries with. Open to everybody"),
         (name = "jobs", description = "Work that outlasts a request"),

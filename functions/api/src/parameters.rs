@@ -1,6 +1,6 @@
 //! What stands in paths and cursors, described once for every operation that has it.
 
-use carillon_core::id::{ClientId, JobId, SubscriptionId};
+use carillon_core::id::{ClientId, InboxId, JobId, SubscriptionId};
 use carillon_core::pattern::TYPE_BYTES_MAX;
 use carillon_core::time::UnixMillis;
 use serde_json::Value;
@@ -79,6 +79,11 @@ fn form(name: &str) -> Option<Form> {
             pattern: "^sub_[0-9a-hjkmnp-tv-z]{25}[048cgmrw]$",
             example: SubscriptionId::new(then, [7; 10]).to_string(),
         },
+        "inbox" => Form {
+            chars_max: 32,
+            pattern: "^inbox_[0-9a-hjkmnp-tv-z]{25}[048cgmrw]$",
+            example: InboxId::new(then, [7; 10]).to_string(),
+        },
         "job" => Form {
             chars_max: 30,
             pattern: "^job_[0-9a-hjkmnp-tv-z]{25}[048cgmrw]$",
@@ -110,7 +115,7 @@ mod tests {
 
     #[test]
     fn ids_have_the_form_that_is_described() {
-        for name in ["subscription", "job"] {
+        for name in ["subscription", "inbox", "job"] {
             let Form { chars_max, example, .. } = form(name).unwrap();
             assert_eq!(example.len(), chars_max, "{example}");
         }

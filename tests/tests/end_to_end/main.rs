@@ -12,6 +12,7 @@ mod fuzz;
 mod hostile;
 mod hostile_receiver;
 mod http_api;
+mod inbox;
 mod interop;
 mod mtls;
 mod pauses;

@@ -13,6 +13,9 @@ async fn each_function_is_denied_what_is_not_its_work() -> Result<()> {
     scene.receiver.wait_for("/inbox", 1, PATIENCE).await?;
     scene.stack.invoke("clock", &json!({})).await?;
     scene.stack.invoke("redrive", &json!({ "Records": [] })).await?;
+    // Nobody's URL, but its function runs then.
+    let nobodys = format!("/in/{}", "0".repeat(26));
+    assert_eq!(scene.carillon.get(&nobodys).await?.status, 404);
 
     let output = |name| scene.stack.output(name);
     let key = r#"{"pk":{"S":"x"},"sk":{"S":"x"}}"#;
@@ -26,6 +29,7 @@ async fn each_function_is_denied_what_is_not_its_work() -> Result<()> {
         ("deliver", output("DeliverRoleName")),
         ("clock", output("ClockRoleName")),
         ("redrive", output("RedriveRoleName")),
+        ("inbox", output("InboxRoleName")),
     ] {
         let identity = as_function(&scene, function, &["sts", "get-caller-identity"])?;
         assert!(identity.contains(role), "{function} is not {role}: {identity}");
@@ -69,6 +73,15 @@ async fn each_function_is_denied_what_is_not_its_work() -> Result<()> {
     )?;
     denied(&scene, "deliver", &["sqs", "purge-queue", "--queue-url", output("DeadLetterQueueUrl")])?;
     denied(&scene, "redrive", &["dynamodb", "scan", "--table-name", output("EventsTable")])?;
+    for table in ["InboxesTable", "ConfigTable"] {
+        denied(&scene, "inbox", &["dynamodb", "get-item", "--table-name", output(table), "--key", key])?;
+    }
+    denied(&scene, "inbox", &["dynamodb", "put-item", "--table-name", output("ConfigTable"), "--item", key])?;
+    denied(
+        &scene,
+        "deliver",
+        &["dynamodb", "put-item", "--table-name", output("InboxesTable"), "--item", key],
+    )?;
     denied(&scene, "clock", &["dynamodb", "get-item", "--table-name", output("ConfigTable"), "--key", key])?;
     denied(
         &scene,

@@ -94,6 +94,11 @@ kinds! {
         "Secrets that were rotated sign beside the present one until their overlap ends, and the subscription has as many \
          of them as it may have. Wait until one has ended, or choose shorter overlaps."
     }
+    TOO_MANY_INBOXES {
+        "too-many-inboxes", "There are as many inboxes as there may be", CONFLICT,
+        "A workspace has a bounded number of inboxes, and one subscriber has a share of them. Delete one that is no longer \
+         needed, or wait until one's time is over: `expiresAt` says when."
+    }
     TOO_EARLY_TO_ROTATE {
         "too-early-to-rotate", "The next key waits, or too many are needed", CONFLICT,
         "A workspace's next key is published a while before it signs, and one at a time waits for that. A key that was \

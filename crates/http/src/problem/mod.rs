@@ -48,6 +48,8 @@ pub enum Problem {
     EventTypeConflict,
     /// The subscription has as many secrets that still sign as it may have.
     TooManySecrets,
+    /// The workspace has as many inboxes as it may have, or the subscriber its share of them.
+    TooManyInboxes,
     /// The workspace's next key does not sign yet, or it has as many keys as it may have.
     TooEarlyToRotate,
     /// `If-Match` names another state than the present one.
@@ -106,6 +108,7 @@ impl Problem {
             Self::NotConfirmed => kind::NOT_CONFIRMED,
             Self::EventTypeConflict => kind::EVENT_TYPE_CONFLICT,
             Self::TooManySecrets => kind::TOO_MANY_SECRETS,
+            Self::TooManyInboxes => kind::TOO_MANY_INBOXES,
             Self::TooEarlyToRotate => kind::TOO_EARLY_TO_ROTATE,
             Self::PreconditionFailed => kind::PRECONDITION_FAILED,
             Self::IdempotencyConflict => kind::IDEMPOTENCY_CONFLICT,
@@ -182,6 +185,7 @@ impl Problem {
             | Self::NotConfirmed
             | Self::EventTypeConflict
             | Self::TooManySecrets
+            | Self::TooManyInboxes
             | Self::TooEarlyToRotate
             | Self::PreconditionFailed
             | Self::IdempotencyConflict

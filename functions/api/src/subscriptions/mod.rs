@@ -37,8 +37,8 @@ use utoipa_axum::routes;
 
 use crate::conditional::{IdempotencyKey, IfMatch, etag, merge};
 use crate::desk::{Desk, List, ListQuery, by, id_bytes};
-use crate::keys;
 use crate::problems::Common;
+use crate::{inboxes, keys};
 
 use self::input::{Against, SubscriptionInput, Wish};
 use self::secrets::Owner;
@@ -118,6 +118,7 @@ async fn create(
     let subscriber = whose(&caller, wish.subscriber.clone())?;
     keys::ensure(&desk, &caller, &stored, &wish.details).await?;
     let workspace = &stored.workspace;
+    inboxes::note(&desk, &workspace.id, &wish.details.endpoint, id).await?;
     let owner = Owner { desk: &desk, workspace: &stored, subscription: id };
     let (signing, signing_secret) = owner.signing_secret(FIRST_SECRET, now).await?;
     let (authorization, api_key) = owner.authorization_secret(wish.secret, None, 1, now).await?;
@@ -442,6 +443,7 @@ async fn write(
         return Err(Invalid::field("/subscriber", "cannot be changed").into());
     }
     keys::ensure(desk, caller, stored, &wish.details).await?;
+    inboxes::note(desk, &workspace.id, &wish.details.endpoint, was.id).await?;
     let revision = was.revision + 1;
     let before = old.authorization.as_ref();
     let owner = Owner { desk, workspace: stored, subscription: was.id };

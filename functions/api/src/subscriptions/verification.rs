@@ -32,6 +32,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::desk::{Desk, by};
+use crate::inboxes;
 use crate::problems::Common;
 
 use super::shown::{Secrets, WithSecrets};
@@ -231,8 +232,11 @@ pub(super) async fn ask(
         Demanded::Handshake => shake_hands(desk, workspace, endpoint, &question).await,
         Demanded::Challenge => challenge(desk, workspace, endpoint, id, &question).await,
     };
-    let Some(answer) = answer.filter(|answer| consents(desk, answer)) else { return stored };
-    let rate = Allowed::read(&answer.headers).or_asked(question.rate);
+    let rate = match answer.filter(|answer| consents(desk, answer)) {
+        Some(answer) => Allowed::read(&answer.headers).or_asked(question.rate),
+        None if inboxes::is_own(desk, workspace, &stored.subscription).await => question.rate,
+        None => return stored,
+    };
     match grant(desk, stored.clone(), rate).await {
         Ok(granted) => granted,
         Err(problem) => {
