@@ -5,10 +5,13 @@
 //! | delivery | `{subscription}#{shard}` | `{time of acceptance}#{event}` |
 //! | state of a subscription | `{subscription}` | `state` |
 //!
-//! The sparse index `open` holds what is not done: `retrying#{shard}` by the time of the next attempt, which the sweep
-//! walks, `held#{subscription}` and `failed#{subscription}` by the time of acceptance.
+//! Two sparse indexes hold what is not done. `open`: what is retrying, as `retrying#{shard}` by the time of the next attempt,
+//! which the sweep walks. `by_status`: what is retrying, held or failed, under the row's own `pk`, as
+//! `{status}#{time of acceptance}#{event}` in `stands`. A delivery that goes well enters neither.
 //!
 //! The conditions are those of [`carillon_core::delivery::Row`].
+
+mod lists;
 
 use std::time::Duration;
 
@@ -19,7 +22,7 @@ use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
-use carillon_core::delivery::{AttemptRecord, Decision, FailReason, HeldBy, Row, Status};
+use carillon_core::delivery::{Ask, AttemptRecord, Decision, FailReason, HeldBy, Row, Status};
 use carillon_core::health::Health;
 use carillon_core::id::{EventDigest, EventKey, SubscriptionId, WorkspaceId};
 use carillon_core::pattern::EventType;
@@ -31,6 +34,8 @@ use serde::{Deserialize, Serialize};
 use crate::SHARDS;
 use crate::batch_read::{Item, Key, batch_read};
 use crate::error::AwsError;
+
+pub use self::lists::{Counted, Look, Open, Order, Place};
 
 const TABLE: &str = "deliveries";
 const INDEX: &str = "open";
@@ -108,12 +113,16 @@ pub struct Delivery {
     pub row: Row,
     /// Why it failed, if it did.
     pub reason: Option<FailReason>,
+    /// Why it is held, if it is.
+    pub held_by: Option<HeldBy>,
     /// Its attempts, the latest last.
     pub attempts: Vec<AttemptRecord>,
     /// Whom it is for.
     pub subscription: SubscriptionId,
     /// Its event, by reference.
     pub event: EventRef,
+    /// From when on it is no more, though DynamoDB may delete it days later.
+    pub expires_at: UnixMillis,
 }
 
 impl DeliveryTable {
@@ -128,11 +137,7 @@ impl DeliveryTable {
     pub fn key(&self, task: &DeliveryTask) -> Key {
         let digest = task.event.key.digest;
         let pk = format!("{}#{}", task.subscription, digest.shard(SHARDS));
-        Key {
-            table: self.table.clone(),
-            pk,
-            sk: Some(format!("{}#{digest}", task.event.accepted_at.sortable())),
-        }
+        Key { table: self.table.clone(), pk, sk: Some(place(&task.event)) }
     }
 
     /// Where a subscription's state is.
@@ -152,6 +157,7 @@ impl DeliveryTable {
     ) -> Result<Claim, AwsError> {
         let Key { pk, sk, .. } = self.key(task);
         let (open_pk, open_sk) = open(task, decision).unzip();
+        let stands = stands(task, decision);
         let writer = writer()?;
         let item = DeliveryItem {
             pk,
@@ -170,6 +176,7 @@ impl DeliveryTable {
             attempts: attempt.into_iter().cloned().collect(),
             open_pk,
             open_sk,
+            stands,
             expires_at: (task.event.accepted_at + retention).as_secs(),
         };
         let request = self
@@ -228,7 +235,7 @@ impl DeliveryTable {
         claim(recordable(request, round, attempt)).await
     }
 
-    /// Starts the round after `after`, with the lease for its first attempt ([`Row::renewable`]). Of the attempts so far
+    /// Starts the round that a task asks for, after `after`, with the lease for its first attempt ([`Row::renewable`]). Of the attempts so far
     /// only the last [`ATTEMPTS_KEPT`] stay, without what receivers answered: an item has a bound.
     pub async fn start_round(
         &self,
@@ -245,12 +252,13 @@ impl DeliveryTable {
             .update(&self.key(task))
             .update_expression(
                 "SET writer = :writer, #status = :retrying, round = :next, attempt = :zero, next_at = :now, \
-                 lease_until = :until, open_pk = :open_pk, open_sk = :open_sk, attempts = :attempts REMOVE reason",
+                 lease_until = :until, open_pk = :open_pk, open_sk = :open_sk, stands = :stands, attempts = :attempts \
+                 REMOVE reason, held_by",
             )
-            .condition_expression("#status = :failed AND round = :round")
+            .condition_expression(if is_forced(task) { RENEWABLE_BY_FORCE } else { RENEWABLE })
             .expression_attribute_values(":attempts", kept)
             .expression_attribute_names("#status", "status")
-            .expression_attribute_values(":failed", text("failed"))
+            .expression_attribute_values(":was", text(if is_forced(task) { "cancelled" } else { "failed" }))
             .expression_attribute_values(":retrying", text("retrying"))
             .expression_attribute_values(":round", number(after))
             .expression_attribute_values(":next", number(after + 1))
@@ -258,7 +266,8 @@ impl DeliveryTable {
             .expression_attribute_values(":now", number(now.0))
             .expression_attribute_values(":until", number(until.0))
             .expression_attribute_values(":open_pk", AttributeValue::S(open_pk))
-            .expression_attribute_values(":open_sk", AttributeValue::S(open_sk));
+            .expression_attribute_values(":open_sk", AttributeValue::S(open_sk))
+            .expression_attribute_values(":stands", AttributeValue::S(standing(task, Status::Retrying)));
         claim(request).await
     }
 
@@ -300,6 +309,13 @@ impl DeliveryTable {
                     .expression_attribute_values(":open_sk", AttributeValue::S(open_sk));
             }
             None => remove.extend(["open_pk", "open_sk"]),
+        }
+        match stands(task, decision) {
+            Some(stands) => {
+                set.push("stands = :stands");
+                request = request.expression_attribute_values(":stands", AttributeValue::S(stands));
+            }
+            None => remove.push("stands"),
         }
         if let Some(reason) = reason(decision) {
             set.push("reason = :reason");
@@ -353,19 +369,20 @@ impl DeliveryTable {
         by: HeldBy,
         now: UnixMillis,
     ) -> Result<Claim, AwsError> {
-        let (open_pk, open_sk) = open_held(task);
         let request = self
             .update(&self.key(task))
             .update_expression(
-                "SET writer = :writer, #status = :held, held_by = :by, open_pk = :open_pk, open_sk = :open_sk \
-                 REMOVE next_at, lease_until",
+                "SET writer = :writer, #status = :held, held_by = :by, stands = :stands \
+                 REMOVE next_at, lease_until, open_pk, open_sk",
             )
             .condition_expression(leasable())
             .expression_attribute_values(":held", text("held"))
-            .expression_attribute_values(":by", serde_dynamo::to_attribute_value(by).map_err(AwsError::item(TABLE))?)
+            .expression_attribute_values(
+                ":by",
+                serde_dynamo::to_attribute_value(by).map_err(AwsError::item(TABLE))?,
+            )
             .expression_attribute_values(":now", number(now.0))
-            .expression_attribute_values(":open_pk", AttributeValue::S(open_pk))
-            .expression_attribute_values(":open_sk", AttributeValue::S(open_sk));
+            .expression_attribute_values(":stands", AttributeValue::S(standing(task, Status::Held)));
         claim(recordable(request, round, attempt)).await
     }
 
@@ -389,33 +406,16 @@ impl DeliveryTable {
         let request = self
             .update(&self.key(&task))
             .update_expression(
-                "SET writer = :writer, #status = :retrying, next_at = :now, open_pk = :open_pk, open_sk = :open_sk \
-                 REMOVE held_by",
+                "SET writer = :writer, #status = :retrying, next_at = :now, open_pk = :open_pk, open_sk = :open_sk, \
+                 stands = :stands REMOVE held_by",
             )
             .condition_expression("#status = :held AND round = :round AND attempt = :before")
             .expression_attribute_values(":held", text("held"))
             .expression_attribute_values(":now", number(now.0))
             .expression_attribute_values(":open_pk", AttributeValue::S(open_pk))
-            .expression_attribute_values(":open_sk", AttributeValue::S(open_sk));
+            .expression_attribute_values(":open_sk", AttributeValue::S(open_sk))
+            .expression_attribute_values(":stands", AttributeValue::S(standing(&task, Status::Retrying)));
         claim(recordable(request, delivery.row.round, delivery.row.attempt + 1)).await
-    }
-
-    /// Deliveries of a subscription that are held, the oldest events first; each as the table has it. `after` is the
-    /// `next` of the page before.
-    pub async fn held(
-        &self,
-        subscription: SubscriptionId,
-        limit: i32,
-        after: Option<Item>,
-    ) -> Result<(Vec<Delivery>, Option<Item>), AwsError> {
-        let query = self.client.query().table_name(&self.table).index_name(INDEX).limit(limit);
-        let query = query
-            .key_condition_expression("open_pk = :pk")
-            .expression_attribute_values(":pk", AttributeValue::S(format!("held#{subscription}")))
-            .set_exclusive_start_key(after);
-        let (mut found, next) = self.through_index(query).await?;
-        found.sort_by_key(|delivery| delivery.event.accepted_at);
-        Ok((found, next))
     }
 
     /// A subscription's state, as it is now.
@@ -644,6 +644,7 @@ pub fn read_delivery(item: Item) -> Result<Delivery, AwsError> {
             lease_until: item.lease_until,
         },
         reason: item.reason,
+        held_by: item.held_by,
         attempts: item.attempts,
         subscription,
         event: EventRef {
@@ -653,6 +654,7 @@ pub fn read_delivery(item: Item) -> Result<Delivery, AwsError> {
             json: None,
             trace: None,
         },
+        expires_at: UnixMillis(item.expires_at.saturating_mul(1000)),
     })
 }
 
@@ -686,11 +688,23 @@ struct DeliveryItem {
     open_pk: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     open_sk: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stands: Option<String>,
     expires_at: u64,
 }
 
 /// [`Row::recordable`] as an expression, its values given by [`recordable`].
 const RECORDABLE: &str = "#status = :retrying AND round = :round AND attempt = :before";
+
+/// [`Row::renewable`] as an expression, `:was` being `failed`.
+const RENEWABLE: &str = "#status = :was AND round = :round";
+
+/// The same by force, `:was` being `cancelled`.
+const RENEWABLE_BY_FORCE: &str = "#status <> :was AND round = :round";
+
+fn is_forced(task: &DeliveryTask) -> bool {
+    matches!(task.ask, Ask::NewRound { forced: true, .. })
+}
 
 /// [`Row::leasable`] as an expression, with `:now` besides the values of [`recordable`].
 fn leasable() -> String {
@@ -705,22 +719,26 @@ fn recordable(request: UpdateItemFluentBuilder, round: u32, attempt: u32) -> Upd
         .expression_attribute_values(":before", number(attempt - 1))
 }
 
-/// Where a delivery stands in the sparse index after a decision.
+/// Where a delivery is in the index `open` after a decision.
 fn open(task: &DeliveryTask, decision: Decision) -> Option<(String, String)> {
-    match decision {
-        Decision::Retry { next_at } => Some(open_retrying(task, next_at)),
-        Decision::Failed(_) => {
-            let sk = format!("{}#{}", task.event.accepted_at.sortable(), task.event.key.digest);
-            Some((format!("failed#{}", task.subscription), sk))
-        }
-        Decision::Held(_) => Some(open_held(task)),
-        Decision::Delivered | Decision::Cancelled => None,
+    decision.next_at().map(|next_at| open_retrying(task, next_at))
+}
+
+/// Where a delivery is in the index `by_status` after a decision.
+fn stands(task: &DeliveryTask, decision: Decision) -> Option<String> {
+    match decision.status() {
+        status @ (Status::Retrying | Status::Held | Status::Failed) => Some(standing(task, status)),
+        Status::Delivered | Status::Cancelled => None,
     }
 }
 
-fn open_held(task: &DeliveryTask) -> (String, String) {
-    let sk = format!("{}#{}", task.event.accepted_at.sortable(), task.event.key.digest);
-    (format!("held#{}", task.subscription), sk)
+fn standing(task: &DeliveryTask, status: Status) -> String {
+    format!("{}#{}", status.name(), place(&task.event))
+}
+
+/// The sort key of an event's delivery.
+fn place(event: &EventRef) -> String {
+    Place::of(event).to_string()
 }
 
 fn open_retrying(task: &DeliveryTask, next_at: UnixMillis) -> (String, String) {

@@ -10,7 +10,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, WriteRequest};
-use carillon_core::id::{NotAnId, SubscriptionId};
+use carillon_core::id::{NotAnId, SubscriptionId, WorkspaceId};
 use carillon_core::task::{DeliveryTask, TaskError};
 use carillon_core::time::UnixMillis;
 use serde::{Deserialize, Serialize};
@@ -47,8 +47,10 @@ pub struct Due {
 }
 
 /// A note that a subscription holds deliveries, or did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldNote {
+    /// In which workspace.
+    pub workspace: WorkspaceId,
     /// Whose.
     pub subscription: SubscriptionId,
     /// When the latest of them was about to be held.
@@ -101,9 +103,15 @@ impl ScheduleTable {
     }
 
     /// Notes that a subscription is about to hold deliveries, so that the clock looks after them.
-    pub async fn note_held(&self, subscription: SubscriptionId, now: UnixMillis) -> Result<(), AwsError> {
-        let key = self.held_key(subscription);
-        let item = HeldItem { pk: key.pk, sk: key.sk.unwrap_or_default(), v: VERSION, noted_at: now };
+    pub async fn note_held(
+        &self,
+        workspace: &WorkspaceId,
+        subscription: SubscriptionId,
+        now: UnixMillis,
+    ) -> Result<(), AwsError> {
+        let Key { pk, sk, .. } = self.held_key(subscription);
+        let (sk, workspace) = (sk.unwrap_or_default(), workspace.clone());
+        let item = HeldItem { pk, sk, v: VERSION, workspace, noted_at: now };
         let item = serde_dynamo::to_item(item).map_err(AwsError::item(TABLE))?;
         let request = self.client.put_item().table_name(&self.table).set_item(Some(item));
         request.send().await.map_err(AwsError::call("dynamodb PutItem"))?;
@@ -130,7 +138,7 @@ impl ScheduleTable {
     }
 
     /// Removes a note, unless it was made anew since it was read.
-    pub async fn forget_held(&self, note: HeldNote) -> Result<(), AwsError> {
+    pub async fn forget_held(&self, note: &HeldNote) -> Result<(), AwsError> {
         let request = self
             .client
             .delete_item()
@@ -233,7 +241,7 @@ fn read_note(item: Item) -> Result<HeldNote, AwsError> {
     let subscription = item.sk.parse();
     let subscription =
         subscription.map_err(|error: NotAnId| AwsError::Item { table: TABLE, detail: error.to_string() })?;
-    Ok(HeldNote { subscription, noted_at: item.noted_at })
+    Ok(HeldNote { workspace: item.workspace, subscription, noted_at: item.noted_at })
 }
 
 #[derive(Serialize, Deserialize)]
@@ -241,6 +249,7 @@ struct HeldItem {
     pk: String,
     sk: String,
     v: u32,
+    workspace: WorkspaceId,
     noted_at: UnixMillis,
 }
 

@@ -15,7 +15,7 @@
 //! recorded; of several copies of a task one gets the lease, so that one is left. A first task has no row to lease, so it
 //! puts one without attempts.
 //!
-//! A delivery is *held* while its subscription's rate is spent or its circuit open: a status of its row, with the numbers
+//! A delivery is *held* while its subscription is paused, its rate spent or its circuit open: a status of its row, with the numbers
 //! of the attempt that is to come, written on the condition of a lease, so that of several copies of a task one holds it
 //! and none attempts it meanwhile. Its task ends there. Who holds a delivery first notes that the subscription holds some;
 //! by that note the clock finds what is held and, once the cause is gone, releases it: the row is retrying again, due at
@@ -49,6 +49,20 @@ pub enum Status {
     Cancelled,
 }
 
+impl Status {
+    /// Its name, as in rows and answers.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Retrying => "retrying",
+            Self::Held => "held",
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
 /// What the conditions read of a delivery's row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
@@ -74,10 +88,12 @@ pub enum Ask {
         /// Its number in the round.
         attempt: u32,
     },
-    /// A new round, after this one failed: a dead letter that was replayed.
+    /// A new round: a dead letter that was replayed, or a redelivery.
     NewRound {
-        /// The failed round.
+        /// The round that it follows.
         after: u32,
+        /// Whether that one need not have failed: what is under way is begun anew, what is delivered is delivered again.
+        forced: bool,
     },
 }
 
@@ -119,8 +135,8 @@ pub fn admit(ask: Ask, row: Option<&Row>, fail_reason: Option<FailReason>, now: 
                 Ordering::Greater => row.letter((round, attempt), fail_reason),
             }
         }
-        (Ask::NewRound { after }, Some(row)) => match row.round.cmp(&after) {
-            Ordering::Equal if row.renewable(after) => Admission::NewRound,
+        (Ask::NewRound { after, forced }, Some(row)) => match row.round.cmp(&after) {
+            Ordering::Equal if row.renewable(after, forced) => Admission::NewRound,
             Ordering::Equal => Admission::Drop,
             Ordering::Less => Admission::NewRound,
             Ordering::Greater => row.letter((after + 1, 1), fail_reason),
@@ -147,10 +163,16 @@ impl Row {
         self.status == Status::Retrying && self.round == round && self.attempt + 1 == attempt
     }
 
-    /// The condition of starting the round that follows `after`.
+    /// The condition of starting the round that follows `after`. Of the chain before it every task and every recording
+    /// loses by its round.
     #[must_use]
-    pub fn renewable(&self, after: u32) -> bool {
-        self.status == Status::Failed && self.round == after
+    pub fn renewable(&self, after: u32, forced: bool) -> bool {
+        let is_free = match self.status {
+            Status::Failed => true,
+            Status::Cancelled => false,
+            Status::Retrying | Status::Held | Status::Delivered => forced,
+        };
+        is_free && self.round == after
     }
 
     /// Whether the task of the next attempt must be taken for lost.
@@ -181,6 +203,8 @@ impl Row {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum HeldBy {
+    /// Its subscription is paused.
+    Pause,
     /// Its subscription's rate is spent for the minutes that slots are reserved for.
     Rate,
     /// Its receiver does not answer.
@@ -192,6 +216,7 @@ impl HeldBy {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Pause => "pause",
             Self::Rate => "rate",
             Self::Circuit => "circuit",
         }
@@ -324,7 +349,8 @@ mod tests {
         use Admission::{Drop, First, Lease, NewRound};
         let leased = Row { lease_until: Some(UnixMillis(500)), ..row(1, 1, Status::Retrying) };
         let task = |round, attempt| Ask::Attempt { round, attempt };
-        let replay = |after| Ask::NewRound { after };
+        let replay = |after| Ask::NewRound { after, forced: false };
+        let again = |after| Ask::NewRound { after, forced: true };
         let letter = |round| Admission::Letter { round, reason: FailReason::Exhausted };
         for (ask, row, now, admission) in [
             (task(1, 1), None, 0, First),
@@ -341,6 +367,11 @@ mod tests {
             (task(1, 8), Some(row(1, 8, Status::Failed)), 0, letter(1)),
             (task(1, 7), Some(row(1, 8, Status::Failed)), 0, Drop),
             (task(1, 8), Some(row(2, 0, Status::Retrying)), 0, Drop),
+            (again(1), Some(row(1, 1, Status::Delivered)), 0, NewRound),
+            (again(1), Some(row(1, 2, Status::Retrying)), 0, NewRound),
+            (again(1), Some(row(1, 2, Status::Held)), 0, NewRound),
+            (again(1), Some(row(1, 1, Status::Cancelled)), 0, Drop),
+            (again(1), Some(row(2, 1, Status::Delivered)), 0, Drop),
             (replay(1), Some(row(1, 8, Status::Failed)), 0, NewRound),
             (replay(1), Some(row(1, 1, Status::Delivered)), 0, Drop),
             (replay(1), Some(row(2, 8, Status::Failed)), 0, Drop),
@@ -361,9 +392,9 @@ mod tests {
             (Ask::Attempt { round: 1, attempt: 1 }, disabled(1, 0), Admission::Drop),
             (Ask::Attempt { round: 1, attempt: 3 }, disabled(1, 2), Admission::Drop),
             (Ask::Attempt { round: 1, attempt: 2 }, disabled(1, 2), Admission::Drop),
-            (Ask::NewRound { after: 1 }, disabled(2, 0), Admission::Drop),
+            (Ask::NewRound { after: 1, forced: false }, disabled(2, 0), Admission::Drop),
             // A redelivery, once it is enabled again.
-            (Ask::NewRound { after: 2 }, disabled(2, 0), Admission::NewRound),
+            (Ask::NewRound { after: 2, forced: false }, disabled(2, 0), Admission::NewRound),
         ] {
             let reason = Some(FailReason::Disabled);
             assert_eq!(admit(ask, row.as_ref(), reason, UnixMillis(0)), admission, "{ask:?} {row:?}");

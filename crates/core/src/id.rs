@@ -50,12 +50,12 @@ macro_rules! as_text {
     };
 }
 
-/// Sixteen bytes behind a prefix that tells the kind.
+/// Some bytes behind a prefix that tells the kind.
 macro_rules! prefixed {
-    ($(#[$doc:meta])* $name:ident, $prefix:literal, $kind:literal) => {
+    ($(#[$doc:meta])* $name:ident, $bytes:literal, $prefix:literal, $kind:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name([u8; 16]);
+        pub struct $name([u8; $bytes]);
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -78,14 +78,16 @@ macro_rules! prefixed {
 prefixed!(
     /// A subscription: `sub_` and a UUIDv7, so that ids sort by the time of creation.
     SubscriptionId,
+    16,
     "sub_",
     "subscription id"
 );
 
 prefixed!(
-    /// A delivery: `dlv_` and a digest of the event's identity and the subscription's. It is what `webhook-id` says,
-    /// the same on every attempt and in every round.
+    /// A delivery: `dlv_`, and the digest of the event's identity blended with one of the subscription's. It is what
+    /// `webhook-id` says, the same on every attempt and in every round.
     DeliveryId,
+    20,
     "dlv_",
     "delivery id"
 );
@@ -93,8 +95,17 @@ prefixed!(
 prefixed!(
     /// A job: `job_` and a UUIDv7.
     JobId,
+    16,
     "job_",
     "job id"
+);
+
+prefixed!(
+    /// An event as the API names it: `evt_` and its [`EventDigest`].
+    EventId,
+    20,
+    "evt_",
+    "event id"
 );
 
 impl SubscriptionId {
@@ -123,7 +134,14 @@ impl DeliveryId {
     /// The delivery of an event to a subscription: computed, so that doing a step twice does no harm.
     #[must_use]
     pub fn of(event: &EventKey, subscription: SubscriptionId) -> Self {
-        Self(digest(&[event.workspace.as_str().as_bytes(), &event.digest.0, &subscription.0]))
+        Self(blend(event.digest.0, &event.workspace, subscription))
+    }
+
+    /// The event of a delivery to this subscription: whoever knows the two finds the delivery's row.
+    #[must_use]
+    pub fn event(self, workspace: &WorkspaceId, subscription: SubscriptionId) -> EventKey {
+        let digest = EventDigest(blend(self.0, workspace, subscription));
+        EventKey { workspace: workspace.clone(), digest }
     }
 
     /// A number that is the same whenever it is asked for, and spread evenly over deliveries and `salt`s: what jitter
@@ -131,6 +149,18 @@ impl DeliveryId {
     #[must_use]
     pub fn spread(self, salt: u64) -> u32 {
         u32::from_be_bytes(digest(&[&self.0, &salt.to_be_bytes()]))
+    }
+}
+
+impl From<EventDigest> for EventId {
+    fn from(digest: EventDigest) -> Self {
+        Self(digest.0)
+    }
+}
+
+impl From<EventId> for EventDigest {
+    fn from(id: EventId) -> Self {
+        Self(id.0)
     }
 }
 
@@ -300,6 +330,12 @@ fn digest<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
     first
 }
 
+/// These bytes and a digest of workspace and subscription, by exclusive or: done twice, it undoes itself.
+fn blend(bytes: [u8; 20], workspace: &WorkspaceId, subscription: SubscriptionId) -> [u8; 20] {
+    let mask: [u8; 20] = digest(&[workspace.as_str().as_bytes(), &subscription.0]);
+    std::array::from_fn(|place| bytes[place] ^ mask[place])
+}
+
 /// RFC 9562, section 5.7.
 fn uuid_v7(now: UnixMillis, random: [u8; 10]) -> Uuid {
     uuid::Builder::from_unix_timestamp_millis(now.0, &random).into_uuid()
@@ -323,6 +359,18 @@ mod tests {
         let delivery = DeliveryId::of(&event, subscription);
         assert_eq!(delivery.to_string().parse(), Ok(delivery));
         assert!(delivery.to_string().starts_with("dlv_") && !delivery.to_string().contains('.'));
+    }
+
+    #[test]
+    fn a_delivery_leads_to_its_event() {
+        let event = EventKey { workspace: "acme".parse().unwrap(), digest: EventDigest::of("/s", "1") };
+        let subscription = |byte| SubscriptionId::new(UnixMillis(1), [byte; 10]);
+        let delivery = DeliveryId::of(&event, subscription(1));
+        assert_eq!(delivery.event(&event.workspace, subscription(1)), event);
+        assert_ne!(delivery.event(&event.workspace, subscription(2)), event);
+        assert_ne!(delivery.event(&"other".parse().unwrap(), subscription(1)).digest, event.digest);
+        assert_ne!(delivery, DeliveryId::of(&event, subscription(2)));
+        assert_eq!(EventDigest::from(EventId::from(event.digest)), event.digest);
     }
 
     #[test]

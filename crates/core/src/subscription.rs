@@ -76,6 +76,8 @@ pub enum Status {
     Pending,
     /// It does.
     Active,
+    /// Its deliveries are held.
+    Paused,
     /// Its deliveries are kept as failed.
     Disabled(DisabledBy),
 }
@@ -100,6 +102,8 @@ pub enum StatusName {
     Pending,
     /// [`Status::Active`]
     Active,
+    /// [`Status::Paused`]
+    Paused,
     /// [`Status::Disabled`]
     Disabled,
 }
@@ -317,6 +321,7 @@ impl Status {
         match self {
             Self::Pending => StatusName::Pending,
             Self::Active => StatusName::Active,
+            Self::Paused => StatusName::Paused,
             Self::Disabled(_) => StatusName::Disabled,
         }
     }

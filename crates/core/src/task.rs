@@ -103,7 +103,8 @@ impl DeliveryTask {
     /// The dead letter of a delivery whose `round` failed: ids and the reason, never the body.
     #[must_use]
     pub fn letter(&self, round: u32, reason: FailReason) -> Self {
-        Self { ask: Ask::NewRound { after: round }, reason: Some(reason), slot: None, ..self.by_reference() }
+        let ask = Ask::NewRound { after: round, forced: false };
+        Self { ask, reason: Some(reason), slot: None, ..self.by_reference() }
     }
 
     /// The same task without the event's body: what waits for long must not take much room.
@@ -118,9 +119,12 @@ impl DeliveryTask {
             Ask::Attempt { round, attempt } => {
                 Shape { round: Some(round), attempt: Some(attempt), ..Shape::of(Kind::Attempt, &self.event)? }
             }
-            Ask::NewRound { after } => {
-                Shape { round: Some(after), reason: self.reason, ..Shape::of(Kind::DeadLetter, &self.event)? }
-            }
+            Ask::NewRound { after, forced } => Shape {
+                round: Some(after),
+                forced,
+                reason: self.reason,
+                ..Shape::of(Kind::DeadLetter, &self.event)?
+            },
         };
         Ok(serde_json::to_string(&Shape { subscription: Some(self.subscription), slot: self.slot, ..shape })?)
     }
@@ -131,7 +135,7 @@ impl DeliveryTask {
         let positive = |number: Option<u32>| number.filter(|number| *number > 0);
         let ask = match (shape.task, positive(shape.round), positive(shape.attempt)) {
             (Kind::Attempt, Some(round), Some(attempt)) => Ask::Attempt { round, attempt },
-            (Kind::DeadLetter, Some(after), None) => Ask::NewRound { after },
+            (Kind::DeadLetter, Some(after), None) => Ask::NewRound { after, forced: shape.forced },
             _ => return Err(TaskError::Incomplete("delivery task")),
         };
         let subscription = shape.subscription.ok_or(TaskError::Incomplete("delivery task"))?;
@@ -208,6 +212,8 @@ struct Shape<'a> {
     round: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     attempt: Option<u32>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    forced: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reason: Option<FailReason>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -236,6 +242,7 @@ impl<'a> Shape<'a> {
             subscription: None,
             round: None,
             attempt: None,
+            forced: false,
             reason: None,
             slot: None,
             after: None,
@@ -309,6 +316,7 @@ mod tests {
             task.asking(Ask::Attempt { round: 2, attempt: 7 }),
             task.at_slot(Reserved { at: UnixMillis(7), spacing_micros: 9 }),
             task.by_reference(),
+            task.asking(Ask::NewRound { after: 2, forced: true }),
             letter,
         ] {
             assert_eq!(DeliveryTask::from_json(&task.to_json().unwrap()).unwrap(), task);

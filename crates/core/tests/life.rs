@@ -241,7 +241,9 @@ impl World {
                 row.lease_until = Some(until);
                 Step::Post { first: false, numbers: (round, attempt) }
             }
-            (Admission::NewRound, Ask::NewRound { after }, Some(row)) if row.renewable(after) => {
+            (Admission::NewRound, Ask::NewRound { after, forced }, Some(row))
+                if row.renewable(after, forced) =>
+            {
                 let round = after + 1;
                 *row = Row {
                     round,
@@ -351,7 +353,7 @@ impl World {
     /// An operator replays a dead letter.
     fn replay(&mut self) {
         if let Some(after) = self.letters.pop() {
-            self.queue.push(Message { ask: Ask::NewRound { after }, visible_at: self.now });
+            self.queue.push(Message { ask: Ask::NewRound { after, forced: false }, visible_at: self.now });
         }
     }
 

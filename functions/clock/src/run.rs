@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use carillon_aws::batch_read::Item;
-use carillon_aws::deliveries::{Claim, Delivery, DeliveryTable, State};
+use carillon_aws::config::ConfigTable;
+use carillon_aws::deliveries::{Claim, Delivery, DeliveryTable, Look, Open, Order, State};
 use carillon_aws::environment::setting;
 use carillon_aws::error::AwsError;
 use carillon_aws::metrics::{Counter, Metrics};
 use carillon_aws::queue::{Message, Queue};
 use carillon_aws::schedule::{Due, HeldNote, ScheduleTable};
 use carillon_aws::{DynamoDb, SHARDS, Sqs, now, sdk_config};
-use carillon_core::delivery::Status;
 use carillon_core::retry::{Pace, QUEUE_DELAY_MAX, delay_seconds};
+use carillon_core::subscription::Status as SubscriptionStatus;
 use carillon_core::time::UnixMillis;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
@@ -31,6 +32,9 @@ const SHARDS_AT_ONCE: usize = 4;
 /// How many deliveries of a subscription a run releases at most: a receiver that comes back is not to be buried.
 const RELEASED_MAX: usize = 3000;
 
+/// How many of them are read at once.
+const RELEASED_AT_ONCE: usize = 100;
+
 /// Over how much of the time until the next run they are spread.
 const RELEASED_OVER: Duration = Duration::from_secs(50);
 
@@ -45,6 +49,7 @@ const WRITES_AT_ONCE: usize = 10;
 
 /// Tables, the queue, and the deployment's pace.
 pub(crate) struct Clock {
+    config: ConfigTable,
     schedule: ScheduleTable,
     deliveries: DeliveryTable,
     queue: Queue,
@@ -70,6 +75,7 @@ impl Clock {
         let sdk = sdk_config().await;
         let dynamodb = DynamoDb::new(&sdk);
         Ok(Self {
+            config: ConfigTable::new(dynamodb.clone(), setting("CONFIG_TABLE")?),
             schedule: ScheduleTable::new(dynamodb.clone(), setting("SCHEDULE_TABLE")?),
             deliveries: DeliveryTable::new(dynamodb, setting("DELIVERIES_TABLE")?),
             queue: Queue::new(Sqs::new(&sdk), setting("DELIVERY_QUEUE_URL")?),
@@ -184,7 +190,7 @@ impl Clock {
         while now() < until {
             let (notes, next) = self.schedule.held(shard, PAGE, after).await?;
             for note in notes {
-                match self.release_of(note, until).await {
+                match self.release_of(&note, until).await {
                     Ok(released) => count += released,
                     // Those behind it wait for another cause than its trouble.
                     Err(error) => {
@@ -202,19 +208,26 @@ impl Clock {
     }
 
     /// Releases deliveries of one subscription, the oldest events first.
-    async fn release_of(&self, note: HeldNote, until: UnixMillis) -> Result<usize, AwsError> {
+    async fn release_of(&self, note: &HeldNote, until: UnixMillis) -> Result<usize, AwsError> {
+        let stored = self.config.subscription(&note.workspace, note.subscription).await?;
+        if stored.is_some_and(|stored| stored.subscription.status == SubscriptionStatus::Paused) {
+            return Ok(0);
+        }
         let state = self.deliveries.state(note.subscription).await?;
         let Some(start) = release_at(&state, now()) else { return Ok(0) };
         let room = room(&state, now());
-        let (mut released, mut after, mut looked) = (Vec::new(), None, false);
+        let (mut released, mut look, mut looked) = (Vec::new(), Look::all(Order::Oldest), false);
         while released.len() < room && now() < until {
-            let limit = i32::try_from(room - released.len()).unwrap_or(PAGE).min(PAGE);
-            let (page, next) = self.deliveries.held(note.subscription, limit, after).await?;
+            let limit = (room - released.len()).min(RELEASED_AT_ONCE);
+            let (page, next) =
+                self.deliveries.standing(note.subscription, Open::Held, &look, limit, now()).await?;
             released.extend(self.free(page).await?);
-            after = next;
-            looked = after.is_none();
-            if looked {
-                break;
+            match next {
+                Some(place) => look = look.behind(place),
+                None => {
+                    looked = true;
+                    break;
+                }
             }
         }
         if released.is_empty() && looked && now().since(note.noted_at) >= self.pace.overdue() * 2 {
@@ -235,8 +248,7 @@ impl Clock {
 
     /// Those of a page that were held until now.
     async fn free(&self, page: Vec<Delivery>) -> Result<Vec<Delivery>, AwsError> {
-        let freeing = page.into_iter().filter(|delivery| delivery.row.status == Status::Held);
-        let freeing = freeing.map(async |delivery| {
+        let freeing = page.into_iter().map(async |delivery| {
             let claim = self.deliveries.release(&delivery, now()).await?;
             Ok::<_, AwsError>((claim == Claim::Won).then_some(delivery))
         });

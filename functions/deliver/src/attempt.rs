@@ -134,7 +134,7 @@ pub(crate) fn admitted(case: Case) -> Option<Ready> {
     let numbers = match (admission, task.ask) {
         (Admission::Drop, _) => return None,
         (_, Ask::Attempt { round, attempt }) => (round, attempt),
-        (_, Ask::NewRound { after }) => (after + 1, 1),
+        (_, Ask::NewRound { after, .. }) => (after + 1, 1),
     };
     let attempts = match admission {
         Admission::NewRound => delivery.map(|delivery| delivery.attempts).unwrap_or_default(),

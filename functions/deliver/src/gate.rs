@@ -1,4 +1,4 @@
-//! What may be attempted now, of all tasks of a batch: an open circuit and a rate hold some back, and slow receivers have a
+//! What may be attempted now, of all tasks of a batch: a pause, an open circuit and a rate hold some back, and slow receivers have a
 //! lane of their own. What a subscription's tasks need of its state is written once for all of them.
 
 use std::collections::{BTreeMap, HashMap};
@@ -10,6 +10,7 @@ use carillon_aws::now;
 use carillon_core::delivery::{Admission, HeldBy};
 use carillon_core::id::SubscriptionId;
 use carillon_core::rate::{Reserved, Slot, Slots};
+use carillon_core::task::DeliveryTask;
 use carillon_core::time::UnixMillis;
 use futures::future::join_all;
 
@@ -81,9 +82,20 @@ pub(crate) async fn passes(courier: &Courier, tasks: &[Ready]) -> Vec<Result<Pas
 async fn of_one_subscription(courier: &Courier, tasks: &[&Ready]) -> Result<Vec<Pass>, AwsError> {
     let all = |pass| Ok(vec![pass; tasks.len()]);
     let Some(first) = tasks.first() else { return all(Pass::Now { slot: None }) };
+    let Some(target) = first.target.as_deref() else { return all(Pass::Now { slot: None }) };
+    let noted = async || {
+        // Before the first of them is held, so that the clock finds them whatever becomes of this run.
+        let DeliveryTask { event, subscription, .. } = &first.task;
+        courier.schedule.note_held(&event.key.workspace, *subscription, now()).await
+    };
+    if target.is_paused() {
+        noted().await?;
+        return all(Pass::Held(HeldBy::Pause));
+    }
     // What is no attempt needs no pass.
-    let target = first.target.as_deref().filter(|target| target.is_active());
-    let Some(target) = target else { return all(Pass::Now { slot: None }) };
+    if !target.is_active() {
+        return all(Pass::Now { slot: None });
+    }
     let state = &first.seen.read;
     let is_open = state.health(target.revision).circuit.is_some();
     if !is_open && state.slow && first.lane == Lane::Delivery {
@@ -102,8 +114,7 @@ async fn of_one_subscription(courier: &Courier, tasks: &[&Ready]) -> Result<Vec<
         return all(Pass::Now { slot: None });
     };
     if passes.iter().any(|pass| matches!(pass, Pass::Held(_))) {
-        // Before the first of them is held, so that the clock finds them whatever becomes of this run.
-        courier.schedule.note_held(first.task.subscription, now()).await?;
+        noted().await?;
     }
     Ok(passes)
 }

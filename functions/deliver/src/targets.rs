@@ -241,7 +241,12 @@ impl Target {
         })
     }
 
-    /// Whether it gets anything: neither disabled nor waiting for its endpoint's owner.
+    /// Whether it holds what it gets.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.status == Status::Paused
+    }
+
+    /// Whether it gets anything: neither paused nor disabled, nor waiting for its endpoint's owner.
     pub(crate) fn is_active(&self) -> bool {
         self.status == Status::Active
     }

@@ -302,7 +302,7 @@ impl Shared {
         };
         let is_indexed = match table {
             Table::Events => touches("hour_pk"),
-            Table::Deliveries => touches("open_pk"),
+            Table::Deliveries => touches("open_pk") || touches("stands"),
             Table::Config | Table::Schedule => false,
         };
         let count = Count {

@@ -13,8 +13,8 @@ use carillon_core::pattern::TypePattern;
 use carillon_core::retry::RetryPolicy;
 use carillon_core::subscription::{
     AttemptTimeout, Authorization, ClientAuthentication, ClientCertificate, ClientCredentials, CustomHeaders,
-    Details, FilterSource, Format, HeaderName, Rate, RequestFormat, Signatures, Title, TokenAlgorithm,
-    TokenSettings, read_types,
+    Details, FilterSource, Format, HeaderName, Rate, RequestFormat, Signatures, Status, Title,
+    TokenAlgorithm, TokenSettings, read_types,
 };
 use carillon_core::time::UnixMillis;
 use carillon_filter::Filter;
@@ -113,6 +113,11 @@ pub(crate) struct SubscriptionInput {
     #[serde(default = "default_enabled")]
     #[schema(default = true)]
     pub(super) enabled: bool,
+    /// Whether deliveries are held for now: nothing is lost, and no attempt is made, until this is `false` again. Then they
+    /// are made within minutes, those of the oldest events first.
+    #[serde(default)]
+    #[schema(default = false)]
+    pub(super) paused: bool,
 }
 
 /// One of the two languages.
@@ -376,6 +381,7 @@ pub(super) struct Wish {
     pub(super) details: Details,
     pub(super) subscriber: Option<SubscriberId>,
     pub(super) enabled: bool,
+    pub(super) paused: bool,
     /// What becomes of the authorization's secret.
     pub(super) secret: Given,
     /// What becomes of the key of the client certificate.
@@ -396,7 +402,7 @@ pub(super) enum Given {
 
 impl SubscriptionInput {
     /// As it would have to be written to say what a subscription says already, its secrets left out.
-    pub(super) fn of(subscriber: &SubscriberId, details: &Details, enabled: bool) -> Self {
+    pub(super) fn of(subscriber: &SubscriberId, details: &Details, status: Status) -> Self {
         let waits = |policy: &RetryPolicy| policy.steps().iter().map(Duration::as_secs).collect();
         Self {
             endpoint: details.endpoint.to_string(),
@@ -420,7 +426,8 @@ impl SubscriptionInput {
                 .map(|policy| RetryPolicyInput { waits_seconds: waits(policy) }),
             timeout_seconds: details.timeout.into(),
             rate_per_minute: details.rate_per_minute.map(u32::from),
-            enabled,
+            enabled: !matches!(status, Status::Disabled(_)),
+            paused: status == Status::Paused,
         }
     }
 
@@ -507,7 +514,7 @@ impl SubscriptionInput {
             timeout,
             rate_per_minute,
         };
-        Ok(Wish { details, subscriber, enabled: self.enabled, secret, client_key })
+        Ok(Wish { details, subscriber, enabled: self.enabled, paused: self.paused, secret, client_key })
     }
 }
 

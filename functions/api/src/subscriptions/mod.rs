@@ -120,7 +120,7 @@ async fn create(
     let (signing, signing_secret) = owner.signing_secret(FIRST_SECRET, now).await?;
     let (authorization, api_key) = owner.authorization_secret(wish.secret, None, 1, now).await?;
     let client_key = owner.client_key(wish.client_key, None, 1, now).await?;
-    let status = status(workspace, wish.enabled, &Verification::default());
+    let status = status(workspace, (wish.enabled, wish.paused), &Verification::default())?;
     let question = Question::if_pending(workspace, id, &wish.details, status, now)?;
     let subscription = Subscription {
         id,
@@ -356,7 +356,9 @@ impl WantedQuery {
         let subscriber: Option<SubscriberId> = subscriber.and_then(|subscriber| findings.take(subscriber));
         let status = self.status.map(|text| {
             let status = serde_json::from_value::<StatusName>(text.into());
-            status.map_err(|_| Invalid::field("query:status", "must be `pending`, `active` or `disabled`"))
+            status.map_err(|_| {
+                Invalid::field("query:status", "must be `pending`, `active`, `paused` or `disabled`")
+            })
         });
         let status = status.and_then(|status| findings.take(status));
         let event_type = self.event_type.map(|text| {
@@ -412,8 +414,7 @@ async fn change(
     for _ in 0..TRIES_MAX {
         let old = find_as(desk, caller, path, if_match).await?;
         let Subscription { subscriber, details, status, .. } = &old.subscription;
-        let enabled = !matches!(status, Status::Disabled(_));
-        let input = wish(SubscriptionInput::of(subscriber, details, enabled))?;
+        let input = wish(SubscriptionInput::of(subscriber, details, *status))?;
         let wish = check(desk, &workspace.workspace, input, Some(&old)).await?;
         if let Some(changed) = write(desk, &workspace, old, wish).await? {
             return Ok(changed);
@@ -448,9 +449,14 @@ async fn write(
         Verification::default()
     };
     let moved = wish.details.endpoint != was.details.endpoint;
-    let status = match (was.status, status(workspace, wish.enabled, &verification)) {
-        // That owners are asked holds for what begins then: what is in use stays so.
-        (Status::Active, Status::Pending) if !moved => Status::Active,
+    // That owners are asked holds for what begins then: what is in use stays so.
+    let in_use = !moved && matches!(was.status, Status::Active | Status::Paused);
+    let wanted = if in_use && wish.enabled {
+        if wish.paused { Status::Paused } else { Status::Active }
+    } else {
+        status(workspace, (wish.enabled, wish.paused), &verification)?
+    };
+    let status = match (was.status, wanted) {
         // Whoever changes something else of one that Carillon disabled does not make that his own decision.
         (disabled @ Status::Disabled(_), Status::Disabled(_)) => disabled,
         (_, status) => status,
@@ -538,13 +544,21 @@ fn whose(caller: &Caller, given: Option<SubscriberId>) -> Result<SubscriberId, P
     }
 }
 
-fn status(workspace: &Workspace, enabled: bool, verification: &Verification) -> Status {
+fn status(
+    workspace: &Workspace,
+    (enabled, paused): (bool, bool),
+    verification: &Verification,
+) -> Result<Status, Invalid> {
     let unconfirmed = verification.confirmed_at.is_none()
         && workspace.settings.verification != carillon_core::workspace::Verification::None;
-    match (enabled, unconfirmed) {
-        (false, _) => Status::Disabled(DisabledBy::Owner),
-        (true, true) => Status::Pending,
-        (true, false) => Status::Active,
+    match (enabled, paused) {
+        (false, _) => Ok(Status::Disabled(DisabledBy::Owner)),
+        (true, true) if unconfirmed => {
+            Err(Invalid::field("/paused", "must be false until the endpoint's owner has confirmed"))
+        }
+        (true, true) => Ok(Status::Paused),
+        (true, false) if unconfirmed => Ok(Status::Pending),
+        (true, false) => Ok(Status::Active),
     }
 }
 

@@ -59,8 +59,15 @@ impl PartialSchema for SaidShown {
             RefOr::T(Schema::Object(mut said)) => {
                 said.description = Some("What its owner says of a subscription.".to_owned());
                 said.additional_properties = None;
-                let always =
-                    ["subscriber", "format", "signatures", "authorization", "timeoutSeconds", "enabled"];
+                let always = [
+                    "subscriber",
+                    "format",
+                    "signatures",
+                    "authorization",
+                    "timeoutSeconds",
+                    "enabled",
+                    "paused",
+                ];
                 said.required.extend(always.map(str::to_owned));
                 RefOr::T(Schema::Object(said))
             }
@@ -86,6 +93,7 @@ impl ToSchema for SaidShown {
 pub(crate) enum StatusShown {
     Pending,
     Active,
+    Paused,
     Disabled,
 }
 
@@ -156,9 +164,8 @@ impl Shown {
         let subscription = &stored.subscription;
         let status_reason = match subscription.status {
             Status::Disabled(by) => Some(by),
-            Status::Pending | Status::Active => None,
+            Status::Pending | Status::Active | Status::Paused => None,
         };
-        let enabled = status_reason.is_none();
         let signing_secrets = stored.live(now).map(|secret| SecretShown {
             name: secret.name.clone(),
             created_at: secret.created_at,
@@ -177,7 +184,7 @@ impl Shown {
         Self {
             id: subscription.id,
             workspace: subscription.workspace.clone(),
-            said: SubscriptionInput::of(&subscription.subscriber, &subscription.details, enabled),
+            said: SubscriptionInput::of(&subscription.subscriber, &subscription.details, subscription.status),
             status: subscription.status.name(),
             status_reason,
             signing_secrets: signing_secrets.collect(),
