@@ -92,11 +92,6 @@ impl Context {
                 "there is no profile `{name}`: `carillon login --profile {name}` makes it"
             )));
         }
-        self.api_of(profile)
-    }
-
-    /// The API of a profile, but for what the environment says.
-    pub(crate) fn api_of(&self, profile: Option<&Profile>) -> Result<Api, Failure> {
         let said = &self.environment;
         let choose = |said: &Option<String>, member: fn(&Profile) -> &String, variable: &str| {
             let chosen = said.clone().or_else(|| profile.map(|profile| member(profile).clone()));
@@ -109,9 +104,19 @@ impl Context {
             client_secret: said.client_secret.clone().or_else(|| profile?.client_secret.clone()),
             scopes: profile.map(|profile| profile.scopes.clone()).unwrap_or_default(),
         };
+        self.called(&url, credentials)
+    }
+
+    /// The API of this very profile, whatever the environment says.
+    pub(crate) fn api_of(&self, profile: &Profile) -> Result<Api, Failure> {
+        let Profile { url, token_url, client_id, client_secret, scopes, .. } = profile.clone();
+        self.called(&url, Credentials { token_url, client_id, client_secret, scopes })
+    }
+
+    fn called(&self, url: &str, credentials: Credentials) -> Result<Api, Failure> {
         let http = network::client()?;
-        let session = Session::new(http.clone(), credentials, said.folder.as_deref())?;
-        Api::new(http, &url, session, self.output)
+        let session = Session::new(http.clone(), credentials, self.environment.folder.as_deref())?;
+        Api::new(http, url, session, self.output)
     }
 
     /// The API, and the workspace that is meant.

@@ -95,7 +95,7 @@ impl std::fmt::Display for Refusal {
 struct Problem {
     title: Option<String>,
     detail: Option<String>,
-    errors: Vec<FieldError>,
+    errors: Option<Vec<FieldError>>,
     /// API Gateway's own.
     message: Option<String>,
     /// RFC 6749, section 5.2.
@@ -119,8 +119,9 @@ impl Refusal {
         if let Some(detail) = problem.detail.or(problem.error_description) {
             let _ = write!(text, ": {detail}");
         }
-        let width = problem.errors.iter().map(|error| error.pointer.chars().count()).max().unwrap_or(0);
-        for FieldError { pointer, detail } in &problem.errors {
+        let errors = problem.errors.unwrap_or_default();
+        let width = errors.iter().map(|error| error.pointer.chars().count()).max().unwrap_or(0);
+        for FieldError { pointer, detail } in &errors {
             let _ = write!(text, "\n  {pointer:width$}  {detail}");
         }
         if let Some(id) = request_id {

@@ -350,7 +350,7 @@ async fn listening_forwards_and_cleans_up() -> Result<()> {
     let mut made = subscription("active");
     made["signingSecret"] = json!("whsec_x");
     stage.api.answer("/v1/workspaces/acme/subscriptions", [Answer::status(201).json(&made)]);
-    let request = json!({ "id": "r1", "receivedAt": "2026-11-22T09:00:00Z", "method": "POST",
+    let request = json!({ "id": "r1", "receivedAt": "2026-11-22T09:00:00Z", "method": "POST", "path": "/in/TOKEN",
         "headers": [["webhook-id", "dlv_1"], ["host", "in.example"]], "body": "eyJ0eXBlIjogImEifQ==",
         "encoding": "base64", "signature": "verified" });
     let page = Answer::status(200).json(&json!({ "items": [request], "next": "r1" }));

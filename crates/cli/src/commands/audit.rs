@@ -21,7 +21,8 @@ pub(crate) async fn audit(place: &Place, said: Audit) -> Result<(), Failure> {
 #[derive(Deserialize)]
 struct Change {
     at: String,
-    client: String,
+    by: Option<String>,
+    client: Option<String>,
     action: String,
     target: String,
     #[serde(default)]
@@ -29,12 +30,14 @@ struct Change {
 }
 
 impl Row for Change {
-    const HEADINGS: &'static [&'static str] = &["AT", "CLIENT", "ACTION", "TARGET", "CHANGES"];
+    const HEADINGS: &'static [&'static str] = &["AT", "BY", "ACTION", "TARGET", "CHANGES"];
 
     fn cells(&self, now: Timestamp) -> Vec<Cell> {
+        // A client, or whoever else it was.
+        let by = self.client.clone().or_else(|| self.by.clone());
         vec![
             Cell::toned(ago(&self.at, now), Tone::Quiet),
-            self.client.as_str().into(),
+            by.unwrap_or_default().into(),
             self.action.as_str().into(),
             self.target.as_str().into(),
             self.changes.join(",").into(),

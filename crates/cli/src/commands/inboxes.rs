@@ -28,7 +28,7 @@ const BODY_CHARS_SHOWN: usize = 60;
 pub(crate) enum InboxesCommand {
     /// Make one: a URL that keeps what comes to it for a day
     #[command(after_help = "Example:\n  carillon inboxes create --status 503 --delay 2s")]
-    Create(Answer),
+    Create(Answering),
     /// List them
     List,
     /// Show one
@@ -41,7 +41,7 @@ pub(crate) enum InboxesCommand {
         /// Its id
         id: String,
         #[command(flatten)]
-        answer: Answer,
+        answer: Answering,
     },
     /// Show what came, the oldest first
     #[command(after_help = "Example:\n  carillon inboxes requests inbox_... --follow --json | jq .headers")]
@@ -64,7 +64,7 @@ pub(crate) enum InboxesCommand {
 
 /// What an inbox answers.
 #[derive(Args, Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Answering {
     /// With which HTTP status
     #[arg(long, default_value_t = 200)]
     status: u16,
@@ -73,7 +73,7 @@ pub(crate) struct Answer {
     delay: Span,
 }
 
-impl Answer {
+impl Answering {
     fn body(&self) -> Value {
         let Self { status, delay: Span(delay) } = self;
         json!({ "answer": { "status": status, "delayMs": u64::try_from(delay.as_millis()).unwrap_or(u64::MAX) } })
@@ -85,7 +85,7 @@ pub(crate) async fn run(place: &Place, command: InboxesCommand) -> Result<(), Fa
     let Place { api, output, .. } = place;
     match command {
         InboxesCommand::Create(answer) => {
-            place.show::<Inbox>(&Call::create(&place.at(&["inboxes"]), &answer.body())?).await
+            place.show::<Inbox>(&Call::post(&place.at(&["inboxes"]), &answer.body())).await
         }
         InboxesCommand::List => {
             list_all::<Inbox>(api, *output, &Call::get(&place.at(&["inboxes"])), "inboxes").await
@@ -184,7 +184,7 @@ pub(crate) struct Request {
     pub(crate) received_at: String,
     /// Its method.
     pub(crate) method: String,
-    /// What stood behind the inbox's URL.
+    /// Its path and query: those of the inbox's URL, and what stood behind them.
     pub(crate) path: Option<String>,
     /// Its headers, in their order.
     pub(crate) headers: Vec<(String, String)>,
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn answers() {
-        let answer = Answer { status: 503, delay: "2s".parse().unwrap() };
+        let answer = Answering { status: 503, delay: "2s".parse().unwrap() };
         assert_eq!(answer.body(), json!({ "answer": { "status": 503, "delayMs": 2_000 } }));
     }
 }

@@ -67,12 +67,11 @@ pub(crate) async fn listen(place: &Place, said: Listen) -> Result<(), Failure> {
     if !matches!(said.forward_to.scheme(), "http" | "https") {
         return Err(usage(format!("`{}` is no http or https URL", said.forward_to)));
     }
-    let forwarder = Forwarder { http: network::client()?, to: said.forward_to.clone() };
     // From here on a signal ends nothing by itself: what was made is deleted first.
     let mut end = End::new()?;
     let stand = Stand::set(place, &said).await?;
     let ended = tokio::select! {
-        failed = stand.forward(&forwarder) => failed,
+        failed = stand.forward() => failed,
         () = end.asked() => Ok(()),
     };
     place.output.note("Cleaning up ...");
@@ -108,6 +107,7 @@ struct Stand<'a> {
     place: &'a Place,
     inbox: String,
     subscription: Option<String>,
+    forwarder: Forwarder,
 }
 
 /// A subscription that was just made.
@@ -121,9 +121,11 @@ struct Made {
 
 impl<'a> Stand<'a> {
     async fn set(place: &'a Place, said: &Listen) -> Result<Self, Failure> {
-        let answer = place.api.call(&Call::create(&place.at(&["inboxes"]), &json!({}))?).await?;
+        let http = network::client()?;
+        let answer = place.api.call(&Call::post(&place.at(&["inboxes"]), &json!({}))).await?;
         let inbox = parsed::<Inbox>(&answer)?;
-        let mut stand = Self { place, inbox: inbox.id, subscription: None };
+        let forwarder = Forwarder { http, to: said.forward_to.clone(), inbox: inbox.url.clone() };
+        let mut stand = Self { place, inbox: inbox.id, subscription: None, forwarder };
         let output = place.output;
         output.note(&format!("{} receives at {}", stand.inbox, inbox.url));
         if !said.types.is_empty() {
@@ -157,7 +159,7 @@ impl<'a> Stand<'a> {
     }
 
     /// Does not end by itself, but for a failure that waiting does not mend.
-    async fn forward(&self, forwarder: &Forwarder) -> Result<(), Failure> {
+    async fn forward(&self) -> Result<(), Failure> {
         let Place { api, output, .. } = self.place;
         let path = self.place.at(&["inboxes", &self.inbox, "requests"]);
         let mut after = None;
@@ -170,7 +172,7 @@ impl<'a> Stand<'a> {
                 }
                 Ok(page) => {
                     for item in &page.items {
-                        let forwarded = forwarder.forward(&parsed(item.get().as_bytes())?).await?;
+                        let forwarded = self.forwarder.forward(&parsed(item.get().as_bytes())?).await?;
                         forwarded.show(self.place, item)?;
                     }
                     after = page.next;
@@ -188,7 +190,7 @@ impl<'a> Stand<'a> {
     }
 
     async fn clear(&self) -> Result<(), Failure> {
-        let Self { place, inbox, subscription } = self;
+        let Self { place, inbox, subscription, .. } = self;
         let subscription = match subscription {
             Some(id) => deleted(place, &place.at(&["subscriptions", id])).await,
             None => Ok(()),
@@ -217,6 +219,8 @@ async fn deleted(place: &Place, path: &[&str]) -> Result<(), Failure> {
 struct Forwarder {
     http: Client,
     to: Url,
+    /// The inbox's URL.
+    inbox: String,
 }
 
 /// How the forwarding of a request ended.
@@ -234,7 +238,7 @@ impl Forwarder {
         let event_type = event_type(request, &body);
         let method = Method::from_bytes(request.method.as_bytes())
             .map_err(|_| usage(format!("`{}` is no HTTP method", request.method)))?;
-        let url = target(&self.to, request.path.as_deref().unwrap_or_default());
+        let url = target(&self.to, behind(&self.inbox, request.path.as_deref().unwrap_or_default()));
         let sent = self.http.request(method, url).headers(headers(request)).body(body);
         let began = Instant::now();
         let status = match network::exchange(sent, self.to.as_str()).await {
@@ -289,15 +293,26 @@ impl Forwarded {
     }
 }
 
+/// What of a request's path and query stood behind the inbox's URL. That ends in a token, which stands nowhere else.
+fn behind<'a>(inbox: &str, path: &'a str) -> &'a str {
+    let token = inbox.rsplit('/').next().filter(|token| !token.is_empty());
+    token.and_then(|token| path.split_once(token)).map_or("", |(_, behind)| behind)
+}
+
 /// What stood behind the inbox's URL stands behind the one that is forwarded to.
-fn target(to: &Url, path: &str) -> Url {
+fn target(to: &Url, behind: &str) -> Url {
     let mut url = to.clone();
+    let (path, query) = behind.split_once('?').unwrap_or((behind, ""));
     let segments = path.split('/').filter(|segment| !matches!(*segment, "" | "." | ".."));
     let segments = segments.collect::<Vec<_>>();
     if !segments.is_empty()
         && let Ok(mut all) = url.path_segments_mut()
     {
         all.pop_if_empty().extend(segments);
+    }
+    if !query.is_empty() {
+        let all = url.query().map_or_else(|| query.to_owned(), |said| format!("{said}&{query}"));
+        url.set_query(Some(&all));
     }
     url
 }
@@ -355,11 +370,14 @@ mod tests {
     fn targets() {
         for (to, path, meant) in [
             ("http://localhost:3000", "", "http://localhost:3000/"),
-            ("http://localhost:3000/hook", "/", "http://localhost:3000/hook"),
-            ("http://localhost:3000/hook?a=b", "/x/y", "http://localhost:3000/hook/x/y?a=b"),
-            ("http://localhost:3000/hook/", "../../x", "http://localhost:3000/hook/x"),
+            ("http://localhost:3000/hook", "/in/t0k3n", "http://localhost:3000/hook"),
+            ("http://localhost:3000/hook", "/in/t0k3n?c=d", "http://localhost:3000/hook?c=d"),
+            ("http://localhost:3000/hook?a=b", "/in/t0k3n/x/y?c=d", "http://localhost:3000/hook/x/y?a=b&c=d"),
+            ("http://localhost:3000/hook/", "/in/t0k3n/../../x", "http://localhost:3000/hook/x"),
+            ("http://localhost:3000/hook", "/elsewhere", "http://localhost:3000/hook"),
         ] {
-            assert_eq!(target(&Url::parse(to).unwrap(), path).as_str(), meant);
+            let behind = behind("https://a.example/stage/in/t0k3n", path);
+            assert_eq!(target(&Url::parse(to).unwrap(), behind).as_str(), meant);
         }
     }
 

@@ -10,7 +10,6 @@ use crate::input;
 use crate::listing::Page;
 use crate::network::secure_url;
 use crate::profile::Profile;
-use crate::session::Session;
 use crate::table::{Cell, Table, Tone};
 
 const LOGIN_HELP: &str = "\
@@ -82,6 +81,9 @@ pub(crate) async fn login(context: &Context, login: Login) -> Result<(), Failure
         scopes: login.scopes,
         workspace: context.named_workspace().map(str::to_owned),
     };
+    // Who logs in again goes on where they were.
+    let same = before.filter(|before| before.url == profile.url).and_then(|before| before.workspace.clone());
+    profile.workspace = profile.workspace.or(same);
 
     let workspaces = reached(context, &profile).await?;
     // Where there is one to choose from, it is chosen.
@@ -112,14 +114,12 @@ pub(crate) async fn login(context: &Context, login: Login) -> Result<(), Failure
 pub(crate) fn logout(context: &Context) -> Result<(), Failure> {
     let mut profiles = context.profiles()?;
     let name = context.profile_name(&profiles);
-    if !profiles.profiles.contains_key(&name) {
-        return Err(usage(format!("there is no profile `{name}`")));
-    }
+    let profile = profiles.profiles.remove(&name);
+    let profile = profile.ok_or_else(|| usage(format!("there is no profile `{name}`")))?;
     // What tokens there are is found by what the profile says.
-    if let Ok(api) = context.api() {
+    if let Ok(api) = context.api_of(&profile) {
         api.session().forget();
     }
-    profiles.profiles.remove(&name);
     profiles.current = profiles.current.filter(|current| *current != name);
     context.save(&profiles)?;
     context.output().line(&format!("Removed the profile {name}, its secret and its tokens."))
@@ -168,8 +168,8 @@ pub(crate) fn profiles(context: &Context, command: ProfilesCommand) -> Result<()
 
 /// Gets a token for the profile, and the ids of the workspaces that its client sees at the API.
 async fn reached(context: &Context, profile: &Profile) -> Result<Vec<String>, Failure> {
-    let api = context.api_of(Some(profile))?;
-    Session::fresh_token(api.session()).await?;
+    let api = context.api_of(profile)?;
+    api.session().fresh_token().await?;
     match api.parsed::<Page>(&Call::get(&["workspaces"])).await {
         Ok(page) => Ok(page.items.iter().filter_map(|item| id(item.get())).collect()),
         // A client that only publishes sees no list, but was let in.
