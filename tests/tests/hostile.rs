@@ -11,7 +11,10 @@ use carillon_local::{AUTHORITY, Hostile, MODES, root};
 use serde_json::{Value, json};
 
 /// How long each post may take, in seconds: short, since many modes take all of it.
-const TIMEOUT: f64 = 3.0;
+const TIMEOUT: f64 = 2.5;
+
+/// The same for floods, which are visited one at a time.
+const TIMEOUT_OF_FLOODS: f64 = 1.5;
 
 /// The same for modes that end by a bound of their own.
 const TIMEOUT_OF_BOUNDED: f64 = 8.0;
@@ -196,13 +199,19 @@ async fn every_mode_ends_as_documented() -> Result<()> {
 fn posted(hostile: &Hostile) -> Result<Value> {
     let targets = MODES.iter().map(|mode| {
         let is_bounded = ENDS.iter().any(|(name, _, seconds)| *name == mode.name && seconds.is_some());
-        let timeout = if is_bounded { TIMEOUT_OF_BOUNDED } else { TIMEOUT };
         let alone = FLOODS.contains(&mode.name);
+        let timeout = match (is_bounded, alone) {
+            (true, _) => TIMEOUT_OF_BOUNDED,
+            (_, true) => TIMEOUT_OF_FLOODS,
+            _ => TIMEOUT,
+        };
         let posts = if alone { 1 } else { 2 };
         let url = hostile.url(mode.name)?;
         Ok(json!({ "name": mode.name, "url": url, "timeout": timeout, "posts": posts, "alone": alone }))
     });
-    let targets = targets.collect::<Result<Vec<_>>>()?;
+    let mut targets = targets.collect::<Result<Vec<_>>>()?;
+    // Those that take longest first, so that nobody waits for them alone in the end.
+    targets.sort_by_key(|target| target["timeout"] != TIMEOUT_OF_BOUNDED);
     let mut post = Command::new(env!("CARGO_BIN_EXE_post"))
         .env("SSL_CERT_FILE", root().join(AUTHORITY))
         .stdin(Stdio::piped())

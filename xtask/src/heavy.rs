@@ -10,11 +10,12 @@ const PROOFS: [&str; 5] = ["deploy", "many", "load", "neighbour", "rate"];
 const BENCHES: [&str; 8] =
     ["latency", "api", "size", "coldstart", "deliver", "publish", "fanout", "together"];
 /// What these measure is what deploys.
+const RELEASE_PROOFS: [&str; 1] = ["neighbour"];
 const RELEASE_BENCHES: [&str; 6] = ["size", "coldstart", "deliver", "publish", "fanout", "together"];
 
 pub(crate) fn prove(name: &str) -> Result<()> {
     known("prove", name, &PROOFS)?;
-    heavy(&["prove", name], false)
+    heavy(&["prove", name], RELEASE_PROOFS.contains(&name))
 }
 
 pub(crate) fn bench(name: &str, release: bool) -> Result<()> {

@@ -42,7 +42,7 @@ Carillon's commands. All of them need Rust, a C compiler and Python 3.10 or newe
   cargo xtask prove NAME
       Shows one claim on a local AWS, at full size. It takes minutes.
         deploy     `sam build && sam deploy`, then `cargo lambda build` and `deploy` of one function
-        neighbour  a healthy receiver's events, alone and beside one and ten that hang on every request
+        neighbour  a healthy receiver's events, alone and beside one and ten that hang (always a release build)
         rate       1,500 events at once for a receiver that takes 600 a minute
         many       one event for 20,000 subscribers, with a function time-out that cannot cover them at once
         load       1,000 events in batches for 5 subscriptions: 5,000 deliveries, none missing

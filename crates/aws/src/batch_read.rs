@@ -1,12 +1,13 @@
 //! Many items of several tables in one call.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
+use aws_sdk_dynamodb::types::AttributeValue;
 
 use crate::error::AwsError;
+use crate::wire::DynamoDb;
 
 /// An item, attribute by attribute.
 pub type Item = HashMap<String, AttributeValue>;
@@ -43,7 +44,7 @@ impl Key {
 /// Reads the items of these keys, each key once; a key without an item is absent from the answer. Reads are consistent:
 /// who acts on the absence of an item must be able to trust it.
 pub async fn batch_read(
-    client: &Client,
+    client: &DynamoDb,
     keys: impl IntoIterator<Item = Key>,
 ) -> Result<HashMap<Key, Item>, AwsError> {
     let mut wanted: Vec<Key> = keys.into_iter().collect();
@@ -56,41 +57,23 @@ pub async fn batch_read(
     Ok(found)
 }
 
-async fn read_chunk(client: &Client, keys: &[Key], found: &mut HashMap<Key, Item>) -> Result<(), AwsError> {
-    let mut requests = requests(keys)?;
+async fn read_chunk(client: &DynamoDb, keys: &[Key], found: &mut HashMap<Key, Item>) -> Result<(), AwsError> {
+    let mut left = Cow::Borrowed(keys);
     let mut pause = FIRST_PAUSE;
     for _ in 0..TRIES_MAX {
-        let answer = client.batch_get_item().set_request_items(Some(requests)).send().await;
-        let answer = answer.map_err(AwsError::call(OPERATION))?;
-        for (table, items) in answer.responses.unwrap_or_default() {
-            found.extend(items.into_iter().filter_map(|item| Some((key_of(&table, &item)?, item))));
+        let (items, unprocessed) = client.batch_get(&left).await?;
+        found.extend(items.into_iter().filter_map(|(table, item)| Some((key_of(table, &item)?, item))));
+        if unprocessed.is_empty() {
+            return Ok(());
         }
-        match answer.unprocessed_keys {
-            Some(unprocessed) if !unprocessed.is_empty() => requests = unprocessed,
-            _ => return Ok(()),
-        }
+        left = Cow::Owned(unprocessed);
         tokio::time::sleep(pause).await;
         pause *= 2;
     }
-    Err(AwsError::Undone {
-        operation: OPERATION,
-        count: requests.values().map(|table| table.keys.len()).sum(),
-    })
+    Err(AwsError::Undone { operation: OPERATION, count: left.len() })
 }
 
-fn requests(keys: &[Key]) -> Result<HashMap<String, KeysAndAttributes>, AwsError> {
-    let mut tables: HashMap<String, Vec<Item>> = HashMap::new();
-    for key in keys {
-        tables.entry(key.table.clone()).or_default().push(key.attributes());
-    }
-    let request = |(table, keys)| {
-        let request = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true).build();
-        Ok((table, request.map_err(AwsError::call(OPERATION))?))
-    };
-    tables.into_iter().map(request).collect()
-}
-
-fn key_of(table: &str, item: &Item) -> Option<Key> {
+fn key_of(table: String, item: &Item) -> Option<Key> {
     let text = |name| item.get(name).and_then(|value| value.as_s().ok()).cloned();
-    Some(Key { table: table.to_owned(), pk: text("pk")?, sk: text("sk") })
+    Some(Key { table, pk: text("pk")?, sk: text("sk") })
 }

@@ -15,11 +15,7 @@ mod lists;
 
 use std::time::Duration;
 
-use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::SdkError;
-use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
-use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
 use carillon_core::delivery::{Ask, AttemptRecord, Decision, FailReason, HeldBy, Row, Status};
@@ -34,6 +30,7 @@ use serde::{Deserialize, Serialize};
 use crate::SHARDS;
 use crate::batch_read::{Item, Key, batch_read};
 use crate::error::AwsError;
+use crate::wire::{DynamoDb, Put};
 
 pub use self::lists::{Counted, Look, Open, Order, Place};
 
@@ -46,7 +43,7 @@ const VERSION: u32 = 1;
 /// The deliveries table.
 #[derive(Clone, Debug)]
 pub struct DeliveryTable {
-    client: Client,
+    client: DynamoDb,
     table: String,
 }
 
@@ -128,7 +125,7 @@ pub struct Delivery {
 impl DeliveryTable {
     /// The table of this name.
     #[must_use]
-    pub fn new(client: Client, table: String) -> Self {
+    pub fn new(client: DynamoDb, table: String) -> Self {
         Self { client, table }
     }
 
@@ -179,21 +176,12 @@ impl DeliveryTable {
             stands,
             expires_at: (task.event.accepted_at + retention).as_secs(),
         };
-        let request = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(serde_dynamo::to_item(&item).map_err(AwsError::item(TABLE))?))
-            .condition_expression("attribute_not_exists(pk)")
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        match request.send().await {
-            Ok(_) => Ok(Claim::Won),
-            Err(SdkError::ServiceError(error)) => match error.into_err() {
-                PutItemError::ConditionalCheckFailedException(kept) => Ok(won_before(kept.item, writer)),
-                other => Err(AwsError::call("dynamodb PutItem")(other)),
-            },
-            Err(error) => Err(AwsError::call("dynamodb PutItem")(error)),
-        }
+        let (condition, values) = (Some("attribute_not_exists(pk)"), &[][..]);
+        let put = Put { table: &self.table, item: &item, condition, values };
+        Ok(match self.client.put(put).await? {
+            Ok(()) => Claim::Won,
+            Err(kept) => won_before(kept, writer),
+        })
     }
 
     /// Takes the lease for an attempt ([`Row::leasable`]).
@@ -210,7 +198,7 @@ impl DeliveryTable {
             .condition_expression(leasable())
             .expression_attribute_values(":now", number(now.0))
             .expression_attribute_values(":until", number(until.0));
-        claim(recordable(request, round, attempt)).await
+        claim(&self.client, recordable(request, round, attempt)).await
     }
 
     /// Puts an attempt off until `until`: takes the lease for so long ([`Row::leasable`]), so that other copies of the task
@@ -232,7 +220,7 @@ impl DeliveryTable {
             .expression_attribute_values(":now", number(now.0))
             .expression_attribute_values(":until", number(until.0))
             .expression_attribute_values(":open_sk", AttributeValue::S(open_sk));
-        claim(recordable(request, round, attempt)).await
+        claim(&self.client, recordable(request, round, attempt)).await
     }
 
     /// Starts the round that a task asks for, after `after`, with the lease for its first attempt ([`Row::renewable`]). Of the attempts so far
@@ -268,7 +256,7 @@ impl DeliveryTable {
             .expression_attribute_values(":open_pk", AttributeValue::S(open_pk))
             .expression_attribute_values(":open_sk", AttributeValue::S(open_sk))
             .expression_attribute_values(":stands", AttributeValue::S(standing(task, Status::Retrying)));
-        claim(request).await
+        claim(&self.client, request).await
     }
 
     /// Records the outcome of an attempt that was made under a lease ([`Row::recordable`]); without an attempt when the
@@ -324,7 +312,7 @@ impl DeliveryTable {
         }
         let request =
             request.update_expression(format!("SET {} REMOVE {}", set.join(", "), remove.join(", ")));
-        claim(request).await
+        claim(&self.client, request).await
     }
 
     /// Deliveries of a shard whose next attempt was due before `before`, the longest due first. Read through the index and
@@ -358,7 +346,7 @@ impl DeliveryTable {
             .expression_attribute_values(":was", number(delivery.row.next_at.map_or(0, |at| at.0)))
             .expression_attribute_values(":open_sk", AttributeValue::S(open_sk));
         let request = recordable(request, delivery.row.round, delivery.row.attempt + 1);
-        claim(request).await
+        claim(&self.client, request).await
     }
 
     /// Holds a delivery before this attempt ([`Row::leasable`]).
@@ -383,7 +371,7 @@ impl DeliveryTable {
             )
             .expression_attribute_values(":now", number(now.0))
             .expression_attribute_values(":stands", AttributeValue::S(standing(task, Status::Held)));
-        claim(recordable(request, round, attempt)).await
+        claim(&self.client, recordable(request, round, attempt)).await
     }
 
     /// Gives the lease for this attempt back, since it is to be made elsewhere ([`Row::recordable`]).
@@ -396,7 +384,7 @@ impl DeliveryTable {
             .update(&self.key(task))
             .update_expression("SET writer = :writer REMOVE lease_until")
             .condition_expression(RECORDABLE);
-        claim(recordable(request, round, attempt)).await
+        claim(&self.client, recordable(request, round, attempt)).await
     }
 
     /// Releases a delivery that is held: it is due at once ([`Row::releasable`]). Lost: it is not held any more.
@@ -415,7 +403,7 @@ impl DeliveryTable {
             .expression_attribute_values(":open_pk", AttributeValue::S(open_pk))
             .expression_attribute_values(":open_sk", AttributeValue::S(open_sk))
             .expression_attribute_values(":stands", AttributeValue::S(standing(&task, Status::Retrying)));
-        claim(recordable(request, delivery.row.round, delivery.row.attempt + 1)).await
+        claim(&self.client, recordable(request, delivery.row.round, delivery.row.attempt + 1)).await
     }
 
     /// A subscription's state, as it is now.
@@ -455,8 +443,8 @@ impl DeliveryTable {
             .update_expression("SET slow = :slow, quick = :quick, expires_at = :expires_at")
             .expression_attribute_values(":slow", AttributeValue::Bool(slow))
             .expression_attribute_values(":quick", number(quick));
-        request.send().await.map_err(AwsError::call("dynamodb UpdateItem"))?;
-        Ok(())
+        // Without a condition, none can fail.
+        self.client.update(request).await.map(|_| ())
     }
 
     /// Writes how the receiver of a subscription fares, at that revision of it, if nobody else did since `seen`: the state
@@ -491,7 +479,7 @@ impl DeliveryTable {
                 .condition_expression("health_writes = :seen")
                 .expression_attribute_values(":seen", number(seen.health_writes))
         };
-        match conditional(request).await? {
+        match self.client.update(request).await? {
             Ok(_) => Ok(Ok(written)),
             Err(now) => Ok(Err(read_state(now)?)),
         }
@@ -520,7 +508,7 @@ impl DeliveryTable {
                 .expression_attribute_values(":end", number(end))
                 .return_values(ReturnValue::UpdatedNew)
                 .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-            let kept = match conditional(behind).await? {
+            let kept = match self.client.update(behind).await? {
                 Ok(updated) => {
                     let next = read_state(updated)?.next_slot.unwrap_or_default();
                     return Ok(Slotted::From(next.saturating_sub(span)));
@@ -541,7 +529,7 @@ impl DeliveryTable {
                 .expression_attribute_values(":next", number(now_micros.saturating_add(span)))
                 .expression_attribute_values(":spacing", number(slots.spacing_micros))
                 .expression_attribute_values(":now", number(now_micros));
-            if conditional(first).await?.is_ok() {
+            if self.client.update(first).await?.is_ok() {
                 return Ok(Slotted::From(now_micros));
             }
         }
@@ -760,29 +748,17 @@ fn held_by(decision: Decision) -> Option<HeldBy> {
     }
 }
 
-/// Makes a conditional update: what it returns, or what stood in its way; nothing where no item was.
-async fn conditional(request: UpdateItemFluentBuilder) -> Result<Result<Item, Item>, AwsError> {
-    match request.send().await {
-        Ok(updated) => Ok(Ok(updated.attributes.unwrap_or_default())),
-        Err(SdkError::ServiceError(error)) => match error.into_err() {
-            UpdateItemError::ConditionalCheckFailedException(kept) => Ok(Err(kept.item.unwrap_or_default())),
-            other => Err(AwsError::call("dynamodb UpdateItem")(other)),
-        },
-        Err(error) => Err(AwsError::call("dynamodb UpdateItem")(error)),
-    }
-}
-
-/// Makes a conditional update that sets `writer`. If its answer was lost, the SDK has tried again, and the condition
+/// Makes a conditional update that sets `writer`. If its answer was lost, it was tried again, and the condition
 /// fails on the very write that it guards: the item then names this writer. Nothing less tells them apart, since two
 /// copies of a task may run in one batch, at one time and with one deadline.
-async fn claim(request: UpdateItemFluentBuilder) -> Result<Claim, AwsError> {
+async fn claim(client: &DynamoDb, request: UpdateItemFluentBuilder) -> Result<Claim, AwsError> {
     let writer = writer()?;
     let request = request
         .expression_attribute_values(":writer", number(writer))
         .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-    Ok(match conditional(request).await? {
+    Ok(match client.update(request).await? {
         Ok(_) => Claim::Won,
-        Err(kept) => won_before(Some(kept), writer),
+        Err(kept) => won_before(kept, writer),
     })
 }
 
@@ -793,8 +769,8 @@ fn writer() -> Result<u64, AwsError> {
     Ok(u64::from_ne_bytes(bytes))
 }
 
-fn won_before(kept: Option<Item>, writer: u64) -> Claim {
-    let kept = kept.and_then(|item| serde_dynamo::from_item::<_, DeliveryItem>(item).ok());
+fn won_before(kept: Item, writer: u64) -> Claim {
+    let kept = serde_dynamo::from_item::<_, DeliveryItem>(kept).ok();
     if kept.is_some_and(|kept| kept.writer == writer) { Claim::Won } else { Claim::Lost }
 }
 

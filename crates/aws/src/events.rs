@@ -5,9 +5,7 @@
 
 use std::time::Duration;
 
-use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::operation::put_item::PutItemError;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::AttributeValue;
 use carillon_core::event::{AcceptedEvent, Audience, Event};
 use carillon_core::id::{EventKey, WorkspaceId};
 use carillon_core::pattern::EventType;
@@ -19,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::SHARDS;
 use crate::batch_read::{Item, Key, batch_read};
 use crate::error::AwsError;
+use crate::wire::{DynamoDb, Put};
 
 const TABLE: &str = "events";
 const INDEX: &str = "by_hour";
@@ -33,7 +32,7 @@ const VERSION: u32 = 1;
 /// The events table.
 #[derive(Clone, Debug)]
 pub struct EventTable {
-    client: Client,
+    client: DynamoDb,
     table: String,
 }
 
@@ -54,7 +53,7 @@ pub enum Acceptance {
 impl EventTable {
     /// The table of this name.
     #[must_use]
-    pub fn new(client: Client, table: String) -> Self {
+    pub fn new(client: DynamoDb, table: String) -> Self {
         Self { client, table }
     }
 
@@ -74,31 +73,22 @@ impl EventTable {
         retention: Duration,
     ) -> Result<Acceptance, AwsError> {
         let content = event.content().to_vec();
-        let item = EventItem::of(event.accepted(workspace, now), content.clone(), now + retention);
-        let request = self
-            .client
-            .put_item()
-            .table_name(&self.table)
-            .set_item(Some(serde_dynamo::to_item(item).map_err(AwsError::item(TABLE))?))
-            // Past its time to live an event is gone for every reader, though DynamoDB deletes it days later.
-            .condition_expression("attribute_not_exists(pk) OR expires_at <= :now OR accepted_at < :made_at")
-            .expression_attribute_values(":made_at", AttributeValue::N(made_at.0.to_string()))
-            .expression_attribute_values(":now", AttributeValue::N(now.as_secs().to_string()))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let Err(error) = request.send().await else { return Ok(Acceptance::Accepted) };
-        match error.as_service_error() {
-            Some(PutItemError::ConditionalCheckFailedException(kept)) => {
-                let kept = kept.item.clone().unwrap_or_default();
-                let kept: EventItem = serde_dynamo::from_item(kept).map_err(AwsError::item(TABLE))?;
-                let same = kept.content == content;
-                Ok(if same {
-                    Acceptance::Duplicate { accepted_at: kept.accepted_at }
-                } else {
-                    Acceptance::Conflict
-                })
-            }
-            _ => Err(AwsError::call("dynamodb PutItem")(error)),
-        }
+        let item = EventItem::of(event.accepted(workspace, now), content, now + retention);
+        // Past its time to live an event is gone for every reader, though DynamoDB deletes it days later.
+        let condition = "attribute_not_exists(pk) OR expires_at <= :now OR accepted_at < :made_at";
+        let put = Put {
+            table: &self.table,
+            item: &item,
+            condition: Some(condition),
+            values: &[(":made_at", made_at.0), (":now", now.as_secs())],
+        };
+        let Err(kept) = self.client.put(put).await? else { return Ok(Acceptance::Accepted) };
+        let kept: EventItem = serde_dynamo::from_item(kept).map_err(AwsError::item(TABLE))?;
+        Ok(if kept.content == item.content {
+            Acceptance::Duplicate { accepted_at: kept.accepted_at }
+        } else {
+            Acceptance::Conflict
+        })
     }
 
     /// An event by its key.

@@ -14,15 +14,15 @@ pub mod queue;
 pub mod schedule;
 pub mod signing;
 pub mod vault;
+mod wire;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_config::timeout::TimeoutConfig;
 use carillon_core::time::UnixMillis;
 
-pub use aws_sdk_dynamodb::Client as DynamoDb;
 pub use aws_sdk_kms::Client as Kms;
-pub use aws_sdk_sqs::Client as Sqs;
+pub use wire::{DynamoDb, Sqs};
 
 /// How many partitions share what is walked by time: schedule, sweep and hours of events.
 pub const SHARDS: u8 = 16;

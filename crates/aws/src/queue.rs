@@ -1,12 +1,12 @@
 //! Queues: tasks are sent in batches, and the answer for each one is looked at.
 
+use std::borrow::Borrow;
 use std::time::Duration;
 
-use aws_sdk_sqs::Client;
-use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use futures::stream::{self, StreamExt as _};
 
 use crate::error::AwsError;
+use crate::wire::{Entry, Sqs};
 
 /// The most messages of one batch.
 pub const BATCH_MESSAGES_MAX: usize = 10;
@@ -26,7 +26,7 @@ const OPERATION: &str = "sqs SendMessageBatch";
 /// A queue that tasks are sent to.
 #[derive(Clone, Debug)]
 pub struct Queue {
-    client: Client,
+    client: Sqs,
     url: String,
 }
 
@@ -44,34 +44,25 @@ pub struct Message {
 impl Queue {
     /// The queue at this URL.
     #[must_use]
-    pub fn new(client: Client, url: String) -> Self {
+    pub fn new(client: Sqs, url: String) -> Self {
         Self { client, url }
     }
 
     /// Sends every message, in batches, several at once; tells for each, in their order, whether SQS has it.
-    pub async fn send(&self, messages: Vec<Message>) -> Vec<Result<(), AwsError>> {
+    pub async fn send<M: Borrow<Message>>(&self, messages: Vec<M>) -> Vec<Result<(), AwsError>> {
         let batches = batches(messages);
         let sending = stream::iter(batches).map(|batch| self.send_batch(batch)).buffered(BATCHES_AT_ONCE);
         sending.flat_map(stream::iter).collect().await
     }
 
-    async fn send_batch(&self, batch: Vec<Message>) -> Vec<Result<(), AwsError>> {
+    async fn send_batch<M: Borrow<Message>>(&self, batch: Vec<M>) -> Vec<Result<(), AwsError>> {
         let mut results: Vec<_> =
             batch.iter().map(|_| Err(AwsError::Undone { operation: OPERATION, count: 1 })).collect();
         let mut open: Vec<usize> = (0..batch.len()).collect();
         let mut pause = FIRST_PAUSE;
         for last in (0..TRIES_MAX).map(|n| n + 1 == TRIES_MAX) {
-            let entries =
-                open.iter().map(|index| entry(*index, &batch[*index])).collect::<Result<Vec<_>, _>>();
-            let answer = match entries {
-                Ok(entries) => {
-                    let request =
-                        self.client.send_message_batch().queue_url(&self.url).set_entries(Some(entries));
-                    request.send().await.map_err(AwsError::call(OPERATION))
-                }
-                Err(error) => Err(error),
-            };
-            match answer {
+            let entries: Vec<_> = open.iter().map(|index| entry(*index, batch[*index].borrow())).collect();
+            match self.client.send_batch(&self.url, &entries).await {
                 Ok(answer) => {
                     for sent in answer.successful {
                         let index = sent.id.parse::<usize>().ok().filter(|index| open.contains(index));
@@ -88,7 +79,7 @@ impl Queue {
                     }
                     open.retain(|index| results[*index].is_err());
                 }
-                // The SDK has tried again by itself; the whole batch is undone.
+                // It was tried again already; the whole batch is undone.
                 Err(error) => {
                     tracing::warn!(%error, "SQS did not take a batch");
                     return results;
@@ -104,21 +95,20 @@ impl Queue {
     }
 }
 
-fn entry(index: usize, message: &Message) -> Result<SendMessageBatchRequestEntry, AwsError> {
-    SendMessageBatchRequestEntry::builder()
-        .id(index.to_string())
-        .message_body(&message.body)
-        .message_group_id(&message.group)
-        .set_delay_seconds((message.delay_seconds > 0).then(|| i32::from(message.delay_seconds)))
-        .build()
-        .map_err(AwsError::call(OPERATION))
+fn entry(index: usize, message: &Message) -> Entry<'_> {
+    Entry {
+        id: index.to_string(),
+        message_body: &message.body,
+        message_group_id: &message.group,
+        delay_seconds: (message.delay_seconds > 0).then_some(message.delay_seconds),
+    }
 }
 
-fn batches(messages: Vec<Message>) -> Vec<Vec<Message>> {
-    let mut batches: Vec<Vec<Message>> = Vec::new();
+fn batches<M: Borrow<Message>>(messages: Vec<M>) -> Vec<Vec<M>> {
+    let mut batches: Vec<Vec<M>> = Vec::new();
     let mut bytes = 0;
     for message in messages {
-        let size = message.body.len();
+        let size = message.borrow().body.len();
         match batches.last_mut() {
             Some(batch) if batch.len() < BATCH_MESSAGES_MAX && bytes + size <= BATCH_BYTES_MAX => {
                 bytes += size;
@@ -145,6 +135,6 @@ mod tests {
         assert_eq!(sizes(vec![message(1); 21]), [10, 10, 1]);
         assert_eq!(sizes(vec![message(400_000); 5]), [2, 2, 1]);
         assert_eq!(sizes(vec![message(1), message(1_000_000), message(1)]), [1, 1, 1]);
-        assert!(sizes(vec![]).is_empty());
+        assert!(sizes(Vec::new()).is_empty());
     }
 }

@@ -6,7 +6,6 @@
 //! | note that a subscription holds deliveries | `held#{shard}` | `{subscription}` |
 //! | lease of a shard | `lease#{shard}` | `lease` |
 
-use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, DeleteRequest, WriteRequest};
@@ -18,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::SHARDS;
 use crate::batch_read::{Item, Key};
 use crate::error::AwsError;
+use crate::wire::{DynamoDb, Put};
 
 const TABLE: &str = "schedule";
 
@@ -30,7 +30,7 @@ const DELETES_MAX: usize = 25;
 /// The schedule table.
 #[derive(Clone, Debug)]
 pub struct ScheduleTable {
-    client: Client,
+    client: DynamoDb,
     table: String,
 }
 
@@ -60,7 +60,7 @@ pub struct HeldNote {
 impl ScheduleTable {
     /// The table of this name.
     #[must_use]
-    pub fn new(client: Client, table: String) -> Self {
+    pub fn new(client: DynamoDb, table: String) -> Self {
         Self { client, table }
     }
 
@@ -75,10 +75,9 @@ impl ScheduleTable {
             task: task.by_reference().to_json().map_err(unwritable)?,
             group: task.subscription.to_string(),
         };
-        let item = serde_dynamo::to_item(item).map_err(AwsError::item(TABLE))?;
-        let request = self.client.put_item().table_name(&self.table).set_item(Some(item));
-        request.send().await.map_err(AwsError::call("dynamodb PutItem"))?;
-        Ok(())
+        let put = Put { table: &self.table, item: &item, condition: None, values: &[] };
+        // Without a condition, none can fail.
+        self.client.put(put).await.map(|_| ())
     }
 
     /// What of a shard is due until `until`, the earliest first. `after` is the `next` of the page before.

@@ -11,6 +11,7 @@
 
 pub mod access;
 pub mod address;
+pub mod audit;
 pub mod delivery;
 pub mod endpoint;
 pub mod event;

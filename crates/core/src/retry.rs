@@ -139,6 +139,13 @@ impl Pace {
         self.scaled(OVERDUE)
     }
 
+    /// For how long a note that a subscription holds deliveries is kept at least, be nothing found that it holds: longer
+    /// than a function can run that is about to hold something.
+    #[must_use]
+    pub fn note_kept(&self) -> Duration {
+        self.overdue() * 2
+    }
+
     /// Where a task that is due at `at` waits, so that it does not start before.
     #[must_use]
     pub fn waits(&self, now: UnixMillis, at: UnixMillis) -> Wait {

@@ -143,6 +143,23 @@ impl DeliveryTask {
     }
 }
 
+/// The first tasks of an event's deliveries, which differ in whom they are for. The event is looked at once for all of
+/// them.
+pub struct FirstTasks<'a>(Shape<'a>);
+
+impl<'a> FirstTasks<'a> {
+    /// Those of this event.
+    pub fn of(event: &'a EventRef) -> Result<Self, TaskError> {
+        Ok(Self(Shape { round: Some(1), attempt: Some(1), ..Shape::of(Kind::Attempt, event)? }))
+    }
+
+    /// That of the delivery to a subscription, as JSON: the same text as of [`DeliveryTask::first`].
+    pub fn json(&mut self, subscription: SubscriptionId) -> Result<String, TaskError> {
+        self.0.subscription = Some(subscription);
+        Ok(serde_json::to_string(&self.0)?)
+    }
+}
+
 impl ExpansionTask {
     /// As JSON.
     pub fn to_json(&self) -> Result<String, TaskError> {
@@ -295,6 +312,11 @@ mod tests {
         );
         let body = r#""subscription":"sub_00000000000000000000000000","round":1,"attempt":1,"body":{"id":"1","source":"/s","specversion":"1.0","type":"t","data":{"a": 1.10}}}"#;
         assert_eq!(task.to_json().unwrap(), format!("{head}{body}"));
+        let reference = event_ref();
+        let mut first = FirstTasks::of(&reference).unwrap();
+        for _ in 0..2 {
+            assert_eq!(first.json(subscription()).unwrap(), format!("{head}{body}"));
+        }
     }
 
     #[test]

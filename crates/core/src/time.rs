@@ -29,6 +29,15 @@ impl UnixMillis {
         Self(self.0.saturating_sub(millis(span)))
     }
 
+    /// From RFC 3339, whatever its offset. `None`: it is no such text, or a time before 1970.
+    #[must_use]
+    pub fn from_rfc3339(text: &str) -> Option<Self> {
+        // What else jiff reads has spaces, brackets or no colon in its offset.
+        let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || b"-+:.TtZz".contains(&byte));
+        let timestamp = text.parse::<jiff::Timestamp>().ok().filter(|_| is_plain)?;
+        u64::try_from(timestamp.as_millisecond()).ok().map(Self)
+    }
+
     /// Thirteen digits, so that the order of texts is the order of times until the year 2286.
     #[must_use]
     pub fn sortable(self) -> String {
@@ -71,5 +80,10 @@ mod tests {
         let time = UnixMillis(1_795_339_800_007);
         assert_eq!(time.to_string(), "2026-11-22T09:30:00.007Z");
         assert!(UnixMillis(9).sortable() < UnixMillis(10).sortable());
+        assert_eq!(UnixMillis::from_rfc3339("2026-11-22T09:30:00.007Z"), Some(time));
+        assert_eq!(UnixMillis::from_rfc3339("2026-11-22T10:30:00.007+01:00"), Some(time));
+        for wrong in ["", "2026-11-22", "yesterday", "2026-11-22 09:30:00Z", "1960-01-01T00:00:00Z"] {
+            assert_eq!(UnixMillis::from_rfc3339(wrong), None, "{wrong}");
+        }
     }
 }

@@ -144,6 +144,26 @@ impl LocalAws {
         )
     }
 
+    /// Runs a script as an operator would in a shell of theirs, as the account's root, and gives what it printed. `aws` is
+    /// the real AWS CLI.
+    pub fn shell(&self, script: &str, variables: &[(&str, &str)]) -> Result<String> {
+        // It does not look for an endpoint in the environment.
+        let aws = r#"aws() { "$AWS_CLI" --endpoint-url "$AWS_ENDPOINT_URL" "$@"; }"#;
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        output(
+            Command::new("bash")
+                .args(["-euo", "pipefail", "-c", &format!("{aws}\n{script}")])
+                .env_clear()
+                .envs(variables.iter().copied())
+                .env("PATH", path)
+                .env("AWS_CLI", self.toolbox.program("aws"))
+                .env("AWS_ENDPOINT_URL", &self.endpoint)
+                .env("AWS_ACCESS_KEY_ID", "test")
+                .env("AWS_SECRET_ACCESS_KEY", "test")
+                .env("AWS_DEFAULT_REGION", "us-east-1"),
+        )
+    }
+
     /// The end of its log, with what functions that failed have printed.
     #[must_use]
     pub fn log_tail(&self) -> String {

@@ -44,8 +44,9 @@ const HOSTS_MAX: usize = 60;
 #[derive(Debug)]
 pub(crate) struct Clients {
     checked: Mutex<Shared>,
-    /// Takes whatever certificate a receiver shows. Only deployments for tests have it, those that allow plain HTTP too.
-    unchecked: Option<Client>,
+    /// Takes whatever certificate a receiver shows. Only deployments for tests have it, those that allow plain HTTP too,
+    /// once it is wanted: to make a client takes a while.
+    unchecked: Mutex<Option<Client>>,
     identified: Mutex<Vec<Identified>>,
     resolver: GuardedResolver,
     allow_insecure: bool,
@@ -72,8 +73,7 @@ impl Clients {
     pub(crate) fn new(resolver: GuardedResolver, rules: &EndpointRules) -> reqwest::Result<Self> {
         let allow_insecure = rules.allow_insecure;
         let checked = guarded(&resolver, allow_insecure).build()?;
-        let unchecked = allow_insecure.then(|| unchecked(guarded(&resolver, allow_insecure)).build());
-        let (unchecked, identified) = (unchecked.transpose()?, Mutex::default());
+        let (unchecked, identified) = (Mutex::default(), Mutex::default());
         let checked = Mutex::new(Shared { client: checked, hosts: HashSet::new() });
         Ok(Self { checked, unchecked, identified, resolver, allow_insecure })
     }
@@ -88,11 +88,18 @@ impl Clients {
         let check_certificates = check_certificates || !self.allow_insecure;
         match identity {
             Some(identity) => self.identified(check_certificates, identity),
-            None => match self.unchecked.as_ref().filter(|_| !check_certificates) {
-                Some(unchecked) => Ok(unchecked.clone()),
-                None => self.checked(host),
-            },
+            None if check_certificates => self.checked(host),
+            None => self.unchecked(),
         }
+    }
+
+    fn unchecked(&self) -> reqwest::Result<Client> {
+        let mut kept = self.unchecked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = &*kept {
+            return Ok(client.clone());
+        }
+        let client = unchecked(guarded(&self.resolver, self.allow_insecure)).build()?;
+        Ok(kept.insert(client).clone())
     }
 
     /// The client for this host. Once it was used for too many, a new one takes its place, and its idle connections are

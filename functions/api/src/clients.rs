@@ -12,6 +12,7 @@ use carillon_core::access::{Grant, Role, RoleName};
 use carillon_core::id::{ClientId, SubscriberId};
 use carillon_core::invalid::Invalid;
 use carillon_core::time::{UnixMillis, rfc3339};
+use carillon_http::access::Caller;
 use carillon_http::body::read_json;
 use carillon_http::problem::Problem;
 use http::{HeaderMap, StatusCode};
@@ -20,7 +21,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::desk::{Desk, List, ListQuery};
+use crate::desk::{Desk, List, ListQuery, by};
 use crate::problems::Common;
 
 pub(crate) fn router() -> OpenApiRouter<Arc<Desk>> {
@@ -175,6 +176,7 @@ async fn read(
 )]
 async fn put(
     State(desk): State<Arc<Desk>>,
+    caller: Caller,
     Path((workspace, client)): Path<(String, String)>,
     headers: HeaderMap,
     body: Bytes,
@@ -188,7 +190,7 @@ async fn put(
     let before = desk.config.grant(&workspace, &client).await?;
     let created_at = before.as_ref().map_or_else(now, |before| before.created_at);
     let grant = Grant { client, role, created_at };
-    match desk.config.put_grant(&workspace, &grant).await? {
+    match desk.config.put_grant(&workspace, &grant, (by(&caller), now())).await? {
         Written::Done => {}
         // The workspace was closed in this moment.
         Written::Missing => return Err(Problem::WorkspaceDeleting),
@@ -215,10 +217,11 @@ async fn put(
 )]
 async fn delete(
     State(desk): State<Arc<Desk>>,
+    caller: Caller,
     Path((workspace, client)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
     let (workspace, client) = (workspace.parse().map_err(not_found)?, client.parse().map_err(not_found)?);
-    match desk.config.delete_grant(&workspace, &client).await? {
+    match desk.config.delete_grant(&workspace, &client, Some((by(&caller), now()))).await? {
         Written::Done => Ok(StatusCode::NO_CONTENT),
         _ => Err(Problem::NotFound),
     }

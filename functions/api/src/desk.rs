@@ -9,9 +9,11 @@ use carillon_aws::events::EventTable;
 use carillon_aws::queue::Queue;
 use carillon_aws::vault::{Vault, random_bytes};
 use carillon_aws::{DynamoDb, Kms, Sqs, sdk_config};
+use carillon_core::audit::By;
 use carillon_core::endpoint::EndpointRules;
 use carillon_core::invalid::Invalid;
 use carillon_core::workspace::WorkspaceStatus;
+use carillon_http::access::Caller;
 use carillon_http::problem::Problem;
 use carillon_sender::{NotBuilt, Sender};
 use serde::{Deserialize, Serialize};
@@ -97,6 +99,11 @@ impl Desk {
             WorkspaceStatus::Deleting => Err(Problem::WorkspaceDeleting),
         }
     }
+}
+
+/// Whom the audit names for a caller's changes.
+pub(crate) fn by(caller: &Caller) -> By {
+    By::Client(caller.client.clone())
 }
 
 /// What makes an id unlike all others of the same moment.

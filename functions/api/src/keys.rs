@@ -13,6 +13,7 @@ use carillon_aws::vault::{Sealed, SecretName};
 use carillon_core::keys::{Key, KeyAlgorithm, KeySet, PUBLIC_KEYS_KEPT, PublicJwk, SEALED_AS};
 use carillon_core::subscription::Details;
 use carillon_core::time::{UnixMillis, rfc3339};
+use carillon_http::access::Caller;
 use carillon_http::body::read_json;
 use carillon_http::problem::Problem;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -23,7 +24,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::desk::{Desk, List};
+use crate::desk::{Desk, List, by};
 use crate::problems::Common;
 
 /// How often a change is tried again that another one came before.
@@ -43,6 +44,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Desk>> {
 /// algorithms are made together: who has read the public ones has read all that can sign within the hour.
 pub(crate) async fn ensure(
     desk: &Desk,
+    caller: &Caller,
     workspace: &StoredWorkspace,
     details: &Details,
 ) -> Result<(), Problem> {
@@ -52,7 +54,7 @@ pub(crate) async fn ensure(
     for _ in 0..TRIES_MAX {
         let stored = desk.config.keys(&workspace.workspace.id).await?;
         let lacking: Vec<_> = stored.keys.lacking().collect();
-        if lacking.is_empty() || add(desk, workspace, stored, &lacking).await?.is_some() {
+        if lacking.is_empty() || add(desk, caller, workspace, stored, &lacking).await?.is_some() {
             return Ok(());
         }
     }
@@ -108,6 +110,7 @@ async fn list(
 )]
 async fn rotate(
     State(desk): State<Arc<Desk>>,
+    caller: Caller,
     Path(workspace): Path<String>,
     headers: HeaderMap,
     body: Bytes,
@@ -121,7 +124,7 @@ async fn rotate(
             stored.keys.remove_unneeded(now(), desk.retention);
             algorithms = algorithm.map_or_else(|| KeyAlgorithm::ALL.to_vec(), |algorithm| vec![algorithm]);
         }
-        if let Some(keys) = add(&desk, &workspace, stored, &algorithms).await? {
+        if let Some(keys) = add(&desk, &caller, &workspace, stored, &algorithms).await? {
             return Ok(Json(shown(&keys, now())));
         }
     }
@@ -290,6 +293,7 @@ fn shown<P>(keys: &KeySet<P>, now: UnixMillis) -> List<Shown> {
 /// Adds a key of each algorithm to what is stored. `None`: another change came first.
 async fn add(
     desk: &Desk,
+    caller: &Caller,
     workspace: &StoredWorkspace,
     stored: StoredKeys,
     algorithms: &[KeyAlgorithm],
@@ -308,7 +312,7 @@ async fn add(
         keys.add(public, sealed, now).map_err(|_| Problem::TooEarlyToRotate)?;
     }
     let stored = StoredKeys { keys, revision: revision + 1 };
-    match desk.config.put_keys(&workspace.id, &stored).await? {
+    match desk.config.put_keys(&workspace.id, &stored, (by(caller), now)).await? {
         Written::Done => Ok(Some(stored.keys)),
         Written::Missing => Err(Problem::WorkspaceDeleting),
         _ => Ok(None),

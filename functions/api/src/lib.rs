@@ -3,6 +3,7 @@
 //!
 //! What an operation takes, answers and needs stands beside its handler, and the document is made from that.
 
+mod audit;
 mod clients;
 mod conditional;
 mod desk;
@@ -45,6 +46,7 @@ fn routes() -> OpenApiRouter<Arc<Desk>> {
         .merge(subscriptions::router())
         .merge(keys::router())
         .merge(jobs::router())
+        .merge(audit::router())
         .merge(problems::router())
         .merge(docs::router());
     complete(routes.get_openapi_mut());
@@ -85,6 +87,7 @@ pub fn complete(document: &mut OpenApi) {
         (name = "keys", description = "What deliveries are signed with, besides the secrets of subscriptions"),
         (name = "public keys", description = "What receivers verify deliveries with. Open to everybody"),
         (name = "jobs", description = "Work that outlasts a request"),
+        (name = "audit", description = "Who changed what"),
         (name = "about", description = "The API itself. Open to everybody"),
     ),
     components(schemas(Problem)),

@@ -10,6 +10,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use carillon_aws::config::{StoredType, TYPES_MAX, Written};
+use carillon_aws::now;
 use carillon_catalogue::{
     EventTypeDefinition, NewEventType, RESERVED_PREFIX, builtin, builtin_type, operational,
 };
@@ -17,6 +18,7 @@ use carillon_core::id::WorkspaceId;
 use carillon_core::invalid::Invalid;
 use carillon_core::pattern::{EventType, SEGMENTS_MAX, TYPE_BYTES_MAX};
 use carillon_core::workspace::Workspace;
+use carillon_http::access::Caller;
 use carillon_http::body::read_json;
 use carillon_http::problem::Problem;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -27,7 +29,7 @@ use utoipa_axum::routes;
 
 use self::shown::{InputShown, ListedType, Shown, SourceQuery, Wanted};
 use crate::conditional::{IfMatch, etag};
-use crate::desk::{Desk, List, ListQuery};
+use crate::desk::{Desk, List, ListQuery, by};
 use crate::problems::Common;
 
 /// How often a change is tried again that another one came before.
@@ -163,6 +165,7 @@ async fn read(
 )]
 async fn put(
     State(desk): State<Arc<Desk>>,
+    caller: Caller,
     Path((workspace, name)): Path<(String, String)>,
     if_match: IfMatch,
     headers: HeaderMap,
@@ -198,7 +201,7 @@ async fn put(
         }
         let text = serde_json::to_string(&checked).map_err(|_| Problem::Unavailable)?;
         let stored = StoredType { name: name.clone(), version, definition: text };
-        match desk.config.put_type(&id, &stored).await? {
+        match desk.config.put_type(&id, &stored, (by(&caller), now())).await? {
             Written::Done if before.is_some() => return Ok(answered(checked)),
             Written::Done => {
                 let location = [(LOCATION, format!("/v1/workspaces/{id}/event-types/{name}"))];
@@ -239,6 +242,7 @@ async fn put(
 )]
 async fn delete(
     State(desk): State<Arc<Desk>>,
+    caller: Caller,
     Path((workspace, name)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
     let name: EventType = name.parse().map_err(|_| Problem::NotFound)?;
@@ -246,7 +250,7 @@ async fn delete(
     if builtin_type(kind, &name).is_some() {
         return Err(Problem::EventTypeConflict);
     }
-    match desk.config.delete_type(&id, &name).await? {
+    match desk.config.delete_type(&id, &name, Some((by(&caller), now()))).await? {
         Written::Done => Ok(StatusCode::NO_CONTENT),
         _ => Err(Problem::NotFound),
     }

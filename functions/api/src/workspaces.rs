@@ -25,7 +25,7 @@ use utoipa_axum::routes;
 
 use self::input::{NewWorkspace, Shown, WorkspaceInput, WorkspacePatch, admit};
 use crate::conditional::{IdempotencyKey, IfMatch, etag, merge};
-use crate::desk::{Desk, List, ListQuery, id_bytes};
+use crate::desk::{Desk, List, ListQuery, by, id_bytes};
 use crate::problems::Common;
 
 const PATH: &str = "/v1/workspaces";
@@ -94,7 +94,7 @@ async fn create(
     }
     let data_key = desk.vault.new_data_key(&workspace.id).await?;
     let stored = StoredWorkspace { workspace, data_key };
-    match (desk.config.create_workspace(&stored, once.as_ref()).await?, &once) {
+    match (desk.config.create_workspace(&stored, once.as_ref(), by(&caller)).await?, &once) {
         (Written::Done, _) => Ok(created(stored.workspace)),
         (Written::Exists, _) => Err(Problem::WorkspaceExists),
         (Written::MadeBefore(made), Some(once)) => repeated(&desk, once, &made).await,
@@ -266,10 +266,10 @@ async fn change(
         if name == old.name && settings == old.settings {
             return Ok(answered(old));
         }
-        let revision = old.revision;
-        let workspace = Workspace { name, settings, updated_at: now(), revision: revision + 1, ..old };
+        let revision = old.revision + 1;
+        let workspace = Workspace { name, settings, updated_at: now(), revision, ..old.clone() };
         let stored = StoredWorkspace { workspace, data_key };
-        if desk.config.update_workspace(&stored, revision).await? == Written::Done {
+        if desk.config.update_workspace(&old, &stored, by(caller)).await? == Written::Done {
             return Ok(answered(stored.workspace));
         }
     }

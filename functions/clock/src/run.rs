@@ -230,7 +230,7 @@ impl Clock {
                 }
             }
         }
-        if released.is_empty() && looked && now().since(note.noted_at) >= self.pace.overdue() * 2 {
+        if released.is_empty() && looked && now().since(note.noted_at) >= self.pace.note_kept() {
             // Nothing is held, and whoever noted that it was about to hold something has ended.
             self.schedule.forget_held(note).await?;
         }

@@ -335,7 +335,8 @@ impl Attempt<'_> {
     /// Holds the delivery; where another copy of the task has the attempt, nothing. Its task is no longer needed either
     /// way.
     async fn hold(&self, by: HeldBy) -> Result<(), AwsError> {
-        let Courier { deliveries, retention, metrics, .. } = self.courier;
+        let Courier { deliveries, retention, metrics, holding, .. } = self.courier;
+        let _turn = holding.lock().await;
         let (now, numbers) = (now(), (self.round, self.number));
         let before = (self.round.saturating_sub(1), self.attempts);
         let claim = match self.admission {

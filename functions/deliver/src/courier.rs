@@ -16,6 +16,7 @@ use carillon_core::retry::{Pace, PaceError, RetryPolicy};
 use carillon_sender::{NotBuilt, Sender};
 use http::header::HeaderValue;
 
+use crate::holders::Holders;
 use crate::targets::Targets;
 use crate::tokens::Tokens;
 
@@ -28,6 +29,9 @@ pub(crate) struct Courier {
     pub(crate) events: EventTable,
     pub(crate) deliveries: DeliveryTable,
     pub(crate) schedule: ScheduleTable,
+    pub(crate) holders: Holders,
+    /// Whose turn it is to hold its delivery. What is held is in no hurry, and keeps out of the way of what is not.
+    pub(crate) holding: tokio::sync::Mutex<()>,
     pub(crate) queues: Queues,
     pub(crate) vault: Vault,
     pub(crate) sender: Sender,
@@ -89,6 +93,8 @@ impl Courier {
                 slow_name: slow_url.rsplit('/').next().unwrap_or_default().to_owned(),
                 slow: Queue::new(sqs, slow_url),
             },
+            holders: Holders::default(),
+            holding: tokio::sync::Mutex::default(),
             vault: Vault::new(Kms::new(&sdk), setting("DATA_KEY_ARN")?),
             sender: Sender::new(&rules)?,
             metrics: Metrics::from_environment()?,

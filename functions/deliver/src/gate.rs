@@ -10,7 +10,6 @@ use carillon_aws::now;
 use carillon_core::delivery::{Admission, HeldBy};
 use carillon_core::id::SubscriptionId;
 use carillon_core::rate::{Reserved, Slot, Slots};
-use carillon_core::task::DeliveryTask;
 use carillon_core::time::UnixMillis;
 use futures::future::join_all;
 
@@ -85,8 +84,8 @@ async fn of_one_subscription(courier: &Courier, tasks: &[&Ready]) -> Result<Vec<
     let Some(target) = first.target.as_deref() else { return all(Pass::Now { slot: None }) };
     let noted = async || {
         // Before the first of them is held, so that the clock finds them whatever becomes of this run.
-        let DeliveryTask { event, subscription, .. } = &first.task;
-        courier.schedule.note_held(&event.key.workspace, *subscription, now()).await
+        let whose = (&first.task.event.key.workspace, first.task.subscription);
+        courier.holders.note(&courier.schedule, whose, &courier.pace).await
     };
     if target.is_paused() {
         noted().await?;

@@ -11,6 +11,7 @@ mod batch;
 mod courier;
 mod exchange;
 mod gate;
+mod holders;
 mod keyring;
 mod receiver;
 mod request;

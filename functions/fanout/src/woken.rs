@@ -51,52 +51,57 @@ impl Woken {
     }
 }
 
+/// A record of either source, as far as it is looked at.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum Shape {
-    Stream {
-        dynamodb: Change,
-    },
-    Queue {
-        #[serde(rename = "messageId")]
-        message_id: String,
-        body: String,
-    },
+struct Shape<'a> {
+    #[serde(borrow)]
+    dynamodb: Option<Change<'a>>,
+    #[serde(rename = "messageId")]
+    message_id: Option<String>,
+    body: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Change {
+struct Change<'a> {
     sequence_number: String,
     keys: serde_json::Value,
-    #[serde(default)]
-    new_image: serde_json::Value,
+    #[serde(borrow)]
+    new_image: Option<&'a RawValue>,
 }
 
 fn read(record: &RawValue) -> Record {
     match serde_json::from_str(record.get()) {
-        Ok(Shape::Stream { dynamodb: Change { sequence_number, keys, new_image } }) => {
+        Ok(Shape { dynamodb: Some(Change { sequence_number, keys, new_image }), .. }) => {
             let key = keys.pointer("/pk/S").and_then(serde_json::Value::as_str).unwrap_or_default();
             let step = event(new_image).map_or_else(|reason| Step::Poisoned { reason }, Step::Match);
             Record { source: Source::Stream, id: sequence_number, event: key.to_owned(), step }
         }
-        Ok(Shape::Queue { message_id, body }) => {
+        Ok(Shape { message_id: Some(message_id), body: Some(body), .. }) => {
             let (event, step) = match ExpansionTask::from_json(&body) {
                 Ok(task) => (task.event.key.to_string(), Step::Expand(task)),
                 Err(error) => (String::new(), Step::Poisoned { reason: error.to_string() }),
             };
             Record { source: Source::Queue, id: message_id, event, step }
         }
-        // No record of either source, so there is no id by which it could come again.
-        Err(error) => {
-            let step = Step::Poisoned { reason: error.to_string() };
-            Record { source: Source::Stream, id: String::new(), event: String::new(), step }
-        }
+        Ok(_) => unknown("it is of neither source".to_owned()),
+        Err(error) => unknown(error.to_string()),
     }
 }
 
-fn event(new_image: serde_json::Value) -> Result<AcceptedEvent, String> {
-    let item: serde_dynamo::Item = serde_json::from_value(new_image).map_err(|error| error.to_string())?;
+/// No record of either source, so there is no id by which it could come again.
+fn unknown(reason: String) -> Record {
+    Record {
+        source: Source::Stream,
+        id: String::new(),
+        event: String::new(),
+        step: Step::Poisoned { reason },
+    }
+}
+
+fn event(new_image: Option<&RawValue>) -> Result<AcceptedEvent, String> {
+    let image = new_image.ok_or("it has no image")?;
+    let item: serde_dynamo::Item = serde_json::from_str(image.get()).map_err(|error| error.to_string())?;
     read_event(item).map_err(|error| error.to_string())
 }
 

@@ -15,7 +15,7 @@ use carillon_aws::{DynamoDb, Sqs, now, sdk_config};
 use carillon_core::event::AcceptedEvent;
 use carillon_core::id::{SubscriptionId, WorkspaceId};
 use carillon_core::matching::{EXPANSION_SIZE, Range};
-use carillon_core::task::{DeliveryTask, EventRef, ExpansionTask};
+use carillon_core::task::{EventRef, ExpansionTask, FirstTasks};
 use carillon_core::time::UnixMillis;
 use futures::FutureExt as _;
 use serde_json::json;
@@ -249,7 +249,7 @@ impl Fanout {
         for (lane, queue) in lanes {
             let (mine, others): (Vec<_>, Vec<_>) = left.into_iter().partition(|planned| planned.to == lane);
             left = others;
-            let results = queue.send(mine.iter().map(|planned| planned.message.clone()).collect()).await;
+            let results = queue.send(mine.iter().map(|planned| &planned.message).collect()).await;
             if lane != To::Failure {
                 let sent = results.iter().filter(|result| result.is_ok()).count();
                 self.metrics.count(Counter::TasksSent, sent);
@@ -268,10 +268,9 @@ impl Fanout {
 /// A delivery task for each match, and an expansion task for each part.
 fn tasks(event: &AcceptedEvent, matched: Matched) -> Result<Vec<(To, Message)>, Unplanned> {
     let reference = EventRef::of(event);
-    let delivery = |subscription: SubscriptionId| {
-        let body = DeliveryTask::first(reference.clone(), subscription).to_json()?;
-        Ok((To::Delivery, message(body, &subscription)))
-    };
+    let mut first = FirstTasks::of(&reference)?;
+    let delivery =
+        |subscription: SubscriptionId| Ok((To::Delivery, message(first.json(subscription)?, &subscription)));
     let part = |range: Range| {
         let audience = event.audience.clone();
         let body = ExpansionTask { event: reference.clone(), audience, range }.to_json()?;

@@ -1,6 +1,7 @@
 //! Grants: which client has which role where.
 
 use carillon_core::access::{Grant, Role, RoleName};
+use carillon_core::audit::{Action, AuditEntry, By};
 use carillon_core::id::{ClientId, SubscriberId, WorkspaceId};
 use carillon_core::time::UnixMillis;
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,12 @@ impl ConfigTable {
 
     /// Gives a client a role, in the place of the one that it had. [`Written::Missing`]: there is no such workspace, or
     /// not for long.
-    pub async fn put_grant(&self, workspace: &WorkspaceId, grant: &Grant) -> Result<Written, AwsError> {
+    pub async fn put_grant(
+        &self,
+        workspace: &WorkspaceId,
+        grant: &Grant,
+        (by, now): (By, UnixMillis),
+    ) -> Result<Written, AwsError> {
         let item = |key: &Key| GrantItem {
             keys: Keys::of(key),
             workspace: workspace.clone(),
@@ -28,25 +34,33 @@ impl ConfigTable {
             subscriber: grant.role.subscriber().cloned(),
             created_at: grant.created_at,
         };
+        let (action, target) = (Action::ClientGranted, grant.client.to_string());
+        let entry = AuditEntry { at: now, by, action, target, changes: Vec::new() };
         let writes = vec![
             (self.change_matching(workspace, 0)?, Written::Missing),
+            self.audited(workspace, entry)?,
             (self.put(&item(&self.grant_key(workspace, &grant.client)))?, Written::Missing),
             (self.put(&item(&self.held_key(&grant.client, workspace)))?, Written::Missing),
         ];
         self.transact(writes).await
     }
 
-    /// Takes a client's role away.
+    /// Takes a client's role away. Where nobody asks for that but its workspace's end, there is no entry of the audit.
     pub async fn delete_grant(
         &self,
         workspace: &WorkspaceId,
         client: &ClientId,
+        by: Option<(By, UnixMillis)>,
     ) -> Result<Written, AwsError> {
         let there = Some(("attribute_exists(pk)", None));
-        let writes = vec![
+        let mut writes = vec![
             (self.delete(&self.grant_key(workspace, client), there)?, Written::Missing),
             (self.delete(&self.held_key(client, workspace), None)?, Written::Missing),
         ];
+        if let Some((by, at)) = by {
+            let (action, target) = (Action::ClientRevoked, client.to_string());
+            writes.push(self.audited(workspace, AuditEntry { at, by, action, target, changes: Vec::new() })?);
+        }
         self.transact(writes).await
     }
 

@@ -1,5 +1,6 @@
 //! The keys of workspaces: all of a workspace's keys in one item, so that none is made twice.
 
+use carillon_core::audit::{Action, AuditEntry, By};
 use carillon_core::id::WorkspaceId;
 use carillon_core::keys::{Key as SigningKey, KeySet, PublicJwk};
 use carillon_core::time::UnixMillis;
@@ -37,7 +38,12 @@ impl ConfigTable {
 
     /// Writes a workspace's keys in the place of those of the revision before. [`Written::Stale`]: they were changed
     /// since. [`Written::Missing`]: there is no such workspace, or not for long.
-    pub async fn put_keys(&self, workspace: &WorkspaceId, stored: &StoredKeys) -> Result<Written, AwsError> {
+    pub async fn put_keys(
+        &self,
+        workspace: &WorkspaceId,
+        stored: &StoredKeys,
+        (by, at): (By, UnixMillis),
+    ) -> Result<Written, AwsError> {
         let item = KeysItem {
             keys: Keys::of(&self.keys_key(workspace)),
             revision: stored.revision,
@@ -47,8 +53,14 @@ impl ConfigTable {
             1 => self.put_new(&item)?,
             revision => self.put_over(&item, revision - 1)?,
         };
-        self.transact(vec![(self.change_matching(workspace, 0)?, Written::Missing), (put, Written::Stale)])
-            .await
+        let (action, target) = (Action::KeysAdded, workspace.to_string());
+        let entry = AuditEntry { at, by, action, target, changes: Vec::new() };
+        let writes = vec![
+            (self.change_matching(workspace, 0)?, Written::Missing),
+            (put, Written::Stale),
+            self.audited(workspace, entry)?,
+        ];
+        self.transact(writes).await
     }
 }
 

@@ -15,11 +15,13 @@
 //! | matching row | `MATCH#{workspace}#{pattern}` | `{subscription}` |
 //! | its keys | `WS#{workspace}` | `keys` |
 //! | job | `WS#{workspace}` | `JOB#{job}` |
+//! | entry of the audit | `AUDIT#{workspace}` | `{time}#{random}` |
 //! | what an idempotency key made | `ONCE#{client}` | `{digest of path and key}` |
 //!
 //! A subscription, its matching rows and the next version are one transaction, so that fan-out, which reads the version
-//! before and after its rows, never matches by half a change.
+//! before and after its rows, never matches by half a change. So is the entry of the audit that tells of a change.
 
+mod audit;
 mod grants;
 mod jobs;
 mod keys;
@@ -30,7 +32,6 @@ mod workspaces;
 
 use std::time::Duration;
 
-use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, Delete, Put, TransactWriteItem, Update};
 use carillon_core::id::WorkspaceId;
@@ -38,7 +39,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch_read::{Item, Key};
 use crate::error::AwsError;
+use crate::wire::DynamoDb;
 
+pub use audit::AuditSpan;
 pub use keys::StoredKeys;
 pub use once::{Made, Once};
 pub use subscriptions::{
@@ -64,7 +67,7 @@ const TRANSACT: &str = "dynamodb TransactWriteItems";
 /// The config table.
 #[derive(Clone, Debug)]
 pub struct ConfigTable {
-    client: Client,
+    client: DynamoDb,
     table: String,
 }
 
@@ -99,7 +102,7 @@ pub enum Written {
 impl ConfigTable {
     /// The table of this name.
     #[must_use]
-    pub fn new(client: Client, table: String) -> Self {
+    pub fn new(client: DynamoDb, table: String) -> Self {
         Self { client, table }
     }
 

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
-use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
+use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem, Update};
+use carillon_core::audit::{Action, AuditEntry, By};
 use carillon_core::endpoint::Endpoint;
 use carillon_core::id::{NotAnId, SubscriberId, SubscriptionId, WorkspaceId};
 use carillon_core::matching::{MatchRow, Range};
@@ -16,7 +16,8 @@ use carillon_core::subscription::{
 use carillon_core::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigTable, Keys, Once, Page, QUERY, TABLE, Written, partition, read, unreadable};
+use super::audit::changes;
+use super::{ConfigTable, Keys, Once, Page, QUERY, TABLE, TRANSACT, Written, partition, read, unreadable};
 use crate::batch_read::{Item, Key, batch_read};
 use crate::error::AwsError;
 use crate::vault::Sealed;
@@ -172,6 +173,7 @@ impl ConfigTable {
         &self,
         stored: &StoredSubscription,
         once: Option<&Once>,
+        by: By,
     ) -> Result<Written, AwsError> {
         let subscription = &stored.subscription;
         let key = self.subscription_key(&subscription.workspace, subscription.id);
@@ -180,6 +182,7 @@ impl ConfigTable {
             (self.change_matching(&subscription.workspace, 1)?, Written::Missing),
             (self.put_new(&SubscriptionItem::of(stored, &key)?)?, Written::Exists),
             (self.put(&entry)?, Written::Exists),
+            self.subscription_audited(subscription, by, Action::SubscriptionCreated, Vec::new())?,
         ];
         if let Some(title) = self.title_key(subscription) {
             writes.push((self.put_new(&Keys::of(&title))?, Written::TitleTaken));
@@ -196,11 +199,16 @@ impl ConfigTable {
         &self,
         old: &StoredSubscription,
         new: &StoredSubscription,
+        by: By,
     ) -> Result<Written, AwsError> {
         let (was, is) = (&old.subscription, &new.subscription);
         let key = self.subscription_key(&is.workspace, is.id);
-        let mut writes =
-            vec![(self.put_over(&SubscriptionItem::of(new, &key)?, was.revision)?, Written::Stale)];
+        let item = SubscriptionItem::of(new, &key)?;
+        let changes = changes(&SubscriptionItem::of(old, &key)?, &item)?;
+        let mut writes = vec![
+            (self.put_over(&item, was.revision)?, Written::Stale),
+            self.subscription_audited(is, by, Action::SubscriptionUpdated, changes)?,
+        ];
         let (old_title, new_title) = (self.title_key(was), self.title_key(is));
         if old_title != new_title {
             if let Some(title) = &old_title {
@@ -233,32 +241,37 @@ impl ConfigTable {
         by: DisabledBy,
         now: UnixMillis,
     ) -> Result<bool, AwsError> {
-        const OPERATION: &str = "dynamodb UpdateItem";
         let status = serde_dynamo::to_attribute_value(Status::Disabled(by)).map_err(AwsError::item(TABLE))?;
         let number = |number: u64| AttributeValue::N(number.to_string());
-        let request = self
-            .client
-            .update_item()
+        let values = Item::from([
+            (":disabled".to_owned(), status),
+            (":next".to_owned(), number(revision + 1)),
+            (":revision".to_owned(), number(revision)),
+            (":now".to_owned(), number(now.0)),
+        ]);
+        let update = Update::builder()
             .table_name(&self.table)
             .set_key(Some(self.subscription_key(workspace, subscription).attributes()))
             .update_expression("SET #state = :disabled, revision = :next, updated_at = :now")
             .condition_expression("revision = :revision")
             .expression_attribute_names("#state", "state")
-            .expression_attribute_values(":disabled", status)
-            .expression_attribute_values(":next", number(revision + 1))
-            .expression_attribute_values(":revision", number(revision))
-            .expression_attribute_values(":now", number(now.0));
-        match request.send().await {
-            Ok(_) => Ok(true),
-            Err(error) => match error.as_service_error() {
-                Some(UpdateItemError::ConditionalCheckFailedException(_)) => Ok(false),
-                _ => Err(AwsError::call(OPERATION)(error)),
-            },
-        }
+            .set_expression_attribute_values(Some(values));
+        let update = update.build().map_err(AwsError::call(TRANSACT))?;
+        let update = TransactWriteItem::builder().update(update).build();
+        let (action, target) = (Action::SubscriptionUpdated, subscription.to_string());
+        let changes = vec!["status".to_owned()];
+        let entry = AuditEntry { at: now, by: By::Carillon, action, target, changes };
+        let written = self.transact(vec![(update, Written::Stale), self.audited(workspace, entry)?]).await?;
+        Ok(written == Written::Done)
     }
 
-    /// Deletes a subscription. [`Written::Missing`]: it is not there, or was changed since it was read.
-    pub async fn delete_subscription(&self, subscription: &Subscription) -> Result<Written, AwsError> {
+    /// Deletes a subscription. [`Written::Missing`]: it is not there, or was changed since it was read. Where nobody asks for
+    /// that but its workspace's end, there is no entry of the audit.
+    pub async fn delete_subscription(
+        &self,
+        subscription: &Subscription,
+        by: Option<(By, UnixMillis)>,
+    ) -> Result<Written, AwsError> {
         let revision = AttributeValue::N(subscription.revision.to_string());
         let values = Item::from([(":revision".to_owned(), revision)]);
         let there = self.delete(
@@ -276,7 +289,23 @@ impl ConfigTable {
         for pattern in &subscription.details.types {
             writes.push((self.delete(&self.match_key(subscription, pattern), None)?, Written::Missing));
         }
+        if let Some((by, at)) = by {
+            let deleted = Subscription { updated_at: at, ..subscription.clone() };
+            writes.push(self.subscription_audited(&deleted, by, Action::SubscriptionDeleted, Vec::new())?);
+        }
         self.transact(writes).await
+    }
+
+    fn subscription_audited(
+        &self,
+        subscription: &Subscription,
+        by: By,
+        action: Action,
+        changes: Vec<String>,
+    ) -> Result<(TransactWriteItem, Written), AwsError> {
+        let Subscription { id, workspace, updated_at, .. } = subscription;
+        let entry = AuditEntry { at: *updated_at, by, action, target: id.to_string(), changes };
+        self.audited(workspace, entry)
     }
 
     /// The rows of one pattern for a range of subscriptions and its lower end, consistently: what is read here is cached

@@ -1,7 +1,9 @@
 //! Event types of workspaces' own. Their definitions are kept as JSON text: this module does not look into them.
 
+use carillon_core::audit::{Action, AuditEntry, By};
 use carillon_core::id::WorkspaceId;
 use carillon_core::pattern::EventType;
+use carillon_core::time::UnixMillis;
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigTable, Keys, Written, partition, read, unreadable};
@@ -78,7 +80,12 @@ impl ConfigTable {
 
     /// Writes a type, in the place of its version before. [`Written::Stale`]: that is not the version before.
     /// [`Written::Missing`]: there is no such workspace, or not for long.
-    pub async fn put_type(&self, workspace: &WorkspaceId, stored: &StoredType) -> Result<Written, AwsError> {
+    pub async fn put_type(
+        &self,
+        workspace: &WorkspaceId,
+        stored: &StoredType,
+        (by, at): (By, UnixMillis),
+    ) -> Result<Written, AwsError> {
         let item = TypeItem {
             keys: Keys::of(&self.type_key(workspace, &stored.name)),
             name: stored.name.clone(),
@@ -90,20 +97,32 @@ impl ConfigTable {
             version => self.put_over(&item, u64::from(version - 1))?,
         };
         let entry = Keys::of(&self.entry_of_type(workspace, &stored.name));
+        let (action, target) = (Action::EventTypeWritten, stored.name.to_string());
         let writes = vec![
             (self.change_matching(workspace, 0)?, Written::Missing),
+            self.audited(workspace, AuditEntry { at, by, action, target, changes: Vec::new() })?,
             (put, Written::Stale),
             (self.put(&entry)?, Written::Stale),
         ];
         self.transact(writes).await
     }
 
-    /// Deletes a type.
-    pub async fn delete_type(&self, workspace: &WorkspaceId, name: &EventType) -> Result<Written, AwsError> {
+    /// Deletes a type. Where nobody asks for that but its workspace's end, there is no entry of the audit.
+    pub async fn delete_type(
+        &self,
+        workspace: &WorkspaceId,
+        name: &EventType,
+        by: Option<(By, UnixMillis)>,
+    ) -> Result<Written, AwsError> {
         let there = Some(("attribute_exists(pk)", None));
         let delete = self.delete(&self.type_key(workspace, name), there)?;
         let entry = self.delete(&self.entry_of_type(workspace, name), None)?;
-        self.transact(vec![(delete, Written::Missing), (entry, Written::Missing)]).await
+        let mut writes = vec![(delete, Written::Missing), (entry, Written::Missing)];
+        if let Some((by, at)) = by {
+            let (action, target) = (Action::EventTypeDeleted, name.to_string());
+            writes.push(self.audited(workspace, AuditEntry { at, by, action, target, changes: Vec::new() })?);
+        }
+        self.transact(writes).await
     }
 
     fn entry_of_type(&self, workspace: &WorkspaceId, name: &EventType) -> Key {

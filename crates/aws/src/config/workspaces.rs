@@ -1,11 +1,13 @@
 //! Workspaces, and the version by which matching knows what changed.
 
 use aws_sdk_dynamodb::types::{AttributeValue, Get, TransactGetItem, TransactWriteItem};
+use carillon_core::audit::{Action, AuditEntry, By};
 use carillon_core::id::WorkspaceId;
 use carillon_core::time::UnixMillis;
 use carillon_core::workspace::{Settings, Workspace, WorkspaceKind, WorkspaceName, WorkspaceStatus};
 use serde::{Deserialize, Serialize};
 
+use super::audit::changes;
 use super::{ConfigTable, Keys, Once, Page, Written, partition, read};
 use crate::batch_read::{Item, Key};
 use crate::error::AwsError;
@@ -86,6 +88,7 @@ impl ConfigTable {
         &self,
         stored: &StoredWorkspace,
         once: Option<&Once>,
+        by: By,
     ) -> Result<Written, AwsError> {
         let id = &stored.workspace.id;
         let matching = MatchingItem {
@@ -100,20 +103,26 @@ impl ConfigTable {
             (self.put_new(&WorkspaceItem::of(stored, &self.workspace_key(id)))?, Written::Exists),
             (self.put_new(&WorkspaceItem::listed(stored, &self.listed_key(id)))?, Written::Exists),
             (self.put_new(&matching)?, Written::Exists),
+            self.workspace_audited(stored, by, Action::WorkspaceCreated, Vec::new())?,
         ];
         self.transact_once(once, &mut writes).await
     }
 
-    /// Writes a workspace in the place of the one with `revision`.
+    /// Writes a workspace in the place of `old`, as that was read.
     pub async fn update_workspace(
         &self,
+        old: &Workspace,
         stored: &StoredWorkspace,
-        revision: u64,
+        by: By,
     ) -> Result<Written, AwsError> {
-        let id = &stored.workspace.id;
+        let (id, key) = (&stored.workspace.id, self.workspace_key(&stored.workspace.id));
+        let item = WorkspaceItem::of(stored, &key);
+        let was = StoredWorkspace { workspace: old.clone(), data_key: stored.data_key.clone() };
+        let changes = changes(&WorkspaceItem::of(&was, &key), &item)?;
         let writes = vec![
-            (self.put_over(&WorkspaceItem::of(stored, &self.workspace_key(id)), revision)?, Written::Stale),
+            (self.put_over(&item, old.revision)?, Written::Stale),
             (self.put(&WorkspaceItem::listed(stored, &self.listed_key(id)))?, Written::Stale),
+            self.workspace_audited(stored, by, Action::WorkspaceUpdated, changes)?,
         ];
         self.transact(writes).await
     }
@@ -125,6 +134,7 @@ impl ConfigTable {
         stored: &StoredWorkspace,
         revision: u64,
         empty: bool,
+        by: By,
     ) -> Result<Written, AwsError> {
         let id = &stored.workspace.id;
         let condition =
@@ -137,6 +147,7 @@ impl ConfigTable {
             (self.put_over(&WorkspaceItem::of(stored, &self.workspace_key(id)), revision)?, Written::Stale),
             (self.put(&WorkspaceItem::listed(stored, &self.listed_key(id)))?, Written::Stale),
             (self.update(&self.matching_key(id), "SET closed = :closed", condition, values)?, Written::InUse),
+            self.workspace_audited(stored, by, Action::WorkspaceDeleted, Vec::new())?,
         ];
         self.transact(writes).await
     }
@@ -146,18 +157,18 @@ impl ConfigTable {
     pub async fn take_apart(&self, workspace: &WorkspaceId) -> Result<Option<u64>, AwsError> {
         let subscriptions = self.subscriptions(workspace, STEP, None).await?.items;
         for subscription in &subscriptions {
-            self.delete_subscription(subscription).await?;
+            self.delete_subscription(subscription, None).await?;
         }
         if !subscriptions.is_empty() {
             return Ok(Some(u64::try_from(subscriptions.len()).unwrap_or(u64::MAX)));
         }
         let grants = self.grants(workspace, STEP, None).await?.items;
         for grant in &grants {
-            self.delete_grant(workspace, &grant.client).await?;
+            self.delete_grant(workspace, &grant.client, None).await?;
         }
         let types = self.type_names_page(workspace, STEP).await?;
         for name in &types {
-            self.delete_type(workspace, name).await?;
+            self.delete_type(workspace, name, None).await?;
         }
         if !grants.is_empty() || !types.is_empty() {
             return Ok(Some(0));
@@ -198,6 +209,18 @@ impl ConfigTable {
             condition,
             values.into(),
         )
+    }
+
+    fn workspace_audited(
+        &self,
+        stored: &StoredWorkspace,
+        by: By,
+        action: Action,
+        changes: Vec<String>,
+    ) -> Result<(TransactWriteItem, Written), AwsError> {
+        let Workspace { id, updated_at, .. } = &stored.workspace;
+        let entry = AuditEntry { at: *updated_at, by, action, target: id.to_string(), changes };
+        self.audited(id, entry)
     }
 
     fn listed_key(&self, workspace: &WorkspaceId) -> Key {

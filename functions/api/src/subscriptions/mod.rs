@@ -35,7 +35,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::conditional::{IdempotencyKey, IfMatch, etag, merge};
-use crate::desk::{Desk, List, ListQuery, id_bytes};
+use crate::desk::{Desk, List, ListQuery, by, id_bytes};
 use crate::keys;
 use crate::problems::Common;
 
@@ -114,7 +114,7 @@ async fn create(
     let input: SubscriptionInput = read_json(&headers, &body)?;
     let wish = check(&desk, &stored.workspace, input, None).await?;
     let subscriber = whose(&caller, wish.subscriber.clone())?;
-    keys::ensure(&desk, &stored, &wish.details).await?;
+    keys::ensure(&desk, &caller, &stored, &wish.details).await?;
     let workspace = &stored.workspace;
     let owner = Owner { desk: &desk, workspace: &stored, subscription: id };
     let (signing, signing_secret) = owner.signing_secret(FIRST_SECRET, now).await?;
@@ -135,7 +135,7 @@ async fn create(
     let verification = Verification { asked: question.as_ref().map(Question::asked), ..Default::default() };
     let signing = vec![signing];
     let new = StoredSubscription { subscription, signing, authorization, client_key, verification };
-    match desk.config.create_subscription(&new, once.as_ref()).await? {
+    match desk.config.create_subscription(&new, once.as_ref(), by(&caller)).await? {
         Written::Done => {}
         Written::TitleTaken => return Err(Problem::TitleTaken),
         // Its workspace was closed in this moment.
@@ -318,7 +318,9 @@ async fn delete(
 ) -> Result<StatusCode, Problem> {
     for _ in 0..TRIES_MAX {
         let stored = find_as(&desk, &caller, &path, &if_match).await?;
-        if desk.config.delete_subscription(&stored.subscription).await? == Written::Done {
+        if desk.config.delete_subscription(&stored.subscription, Some((by(&caller), now()))).await?
+            == Written::Done
+        {
             return Ok(StatusCode::NO_CONTENT);
         }
     }
@@ -416,7 +418,7 @@ async fn change(
         let Subscription { subscriber, details, status, .. } = &old.subscription;
         let input = wish(SubscriptionInput::of(subscriber, details, *status))?;
         let wish = check(desk, &workspace.workspace, input, Some(&old)).await?;
-        if let Some(changed) = write(desk, &workspace, old, wish).await? {
+        if let Some(changed) = write(desk, caller, &workspace, old, wish).await? {
             return Ok(changed);
         }
     }
@@ -426,6 +428,7 @@ async fn change(
 /// `None`: another change came first.
 async fn write(
     desk: &Desk,
+    caller: &Caller,
     stored: &StoredWorkspace,
     old: StoredSubscription,
     wish: Wish,
@@ -436,7 +439,7 @@ async fn write(
     if wish.subscriber.as_ref().is_some_and(|subscriber| *subscriber != was.subscriber) {
         return Err(Invalid::field("/subscriber", "cannot be changed").into());
     }
-    keys::ensure(desk, stored, &wish.details).await?;
+    keys::ensure(desk, caller, stored, &wish.details).await?;
     let revision = was.revision + 1;
     let before = old.authorization.as_ref();
     let owner = Owner { desk, workspace: stored, subscription: was.id };
@@ -476,7 +479,7 @@ async fn write(
         Subscription { details: wish.details, status, updated_at: now, revision, ..was.clone() };
     let signing = old.signing.clone();
     let new = StoredSubscription { subscription, signing, authorization, client_key, verification };
-    match desk.config.update_subscription(&old, &new).await? {
+    match desk.config.update_subscription(&old, &new, by(caller)).await? {
         Written::Done => {
             let made = verification::ask(desk, workspace, new, question).await;
             Ok(Some(answered(&made, Secrets { signing_secret: None, api_key })))

@@ -26,7 +26,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::conditional::IfMatch;
-use crate::desk::Desk;
+use crate::desk::{Desk, by};
 use crate::problems::Common;
 
 use super::input::Given;
@@ -99,7 +99,7 @@ async fn rotate(
         let (new, secret) = owner.signing_secret(&next_name(&old.signing), now).await?;
         let until = now + Duration::from_secs(overlap_seconds);
         let rotated = rotated(&old, new, until, now).ok_or(Problem::TooManySecrets)?;
-        match desk.config.update_subscription(&old, &rotated).await? {
+        match desk.config.update_subscription(&old, &rotated, by(&caller)).await? {
             Written::Done => {
                 return Ok(answered(&rotated, Secrets { signing_secret: Some(secret), api_key: None }));
             }

@@ -13,6 +13,7 @@ use carillon_aws::config::{Asked, StoredSubscription, Verification, Written};
 use carillon_aws::error::AwsError;
 use carillon_aws::now;
 use carillon_aws::vault::random_bytes;
+use carillon_core::audit::By;
 use carillon_core::endpoint::{Endpoint, request_origin};
 use carillon_core::id::{SubscriptionId, WorkspaceId};
 use carillon_core::subscription::{Details, Rate, Status, Subscription};
@@ -30,7 +31,7 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::desk::Desk;
+use crate::desk::{Desk, by};
 use crate::problems::Common;
 
 use super::shown::{Secrets, WithSecrets};
@@ -88,7 +89,7 @@ async fn verify(
             // Nobody needs to be asked any more.
             let mut active = next(&old, now());
             active.subscription.status = Status::Active;
-            if desk.config.update_subscription(&old, &active).await? == Written::Done {
+            if desk.config.update_subscription(&old, &active, by(&caller)).await? == Written::Done {
                 return Ok(answered(&active, Secrets::default()));
             }
             continue;
@@ -98,7 +99,7 @@ async fn verify(
         };
         let verification = Verification { asked: Some(question.asked()), ..Verification::default() };
         let new = StoredSubscription { verification, ..next(&old, now()) };
-        match desk.config.update_subscription(&old, &new).await? {
+        match desk.config.update_subscription(&old, &new, by(&caller)).await? {
             Written::Done => {
                 let asked = ask(&desk, &workspace, new, Some(question)).await;
                 return Ok(answered(&asked, Secrets::default()));
@@ -370,7 +371,7 @@ async fn grant(
         if granted.subscription.status == Status::Pending {
             granted.subscription.status = Status::Active;
         }
-        if desk.config.update_subscription(&stored, &granted).await? == Written::Done {
+        if desk.config.update_subscription(&stored, &granted, By::EndpointOwner).await? == Written::Done {
             return Ok(granted);
         }
         let Subscription { workspace, id, .. } = &stored.subscription;

@@ -13,6 +13,7 @@ use carillon_aws::queue::Message;
 use carillon_core::id::JobId;
 use carillon_core::job::{Job, JobKind, JobStatus, JobTask};
 use carillon_core::workspace::{Workspace, WorkspaceStatus};
+use carillon_http::access::Caller;
 use carillon_http::problem::Problem;
 use http::StatusCode;
 use http::header::LOCATION;
@@ -20,7 +21,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::TRIES_MAX;
-use crate::desk::Desk;
+use crate::desk::{Desk, by};
 use crate::jobs;
 use crate::problems::Common;
 
@@ -67,10 +68,11 @@ pub(super) struct DeletionQuery {
 )]
 pub(super) async fn delete(
     State(desk): State<Arc<Desk>>,
+    caller: Caller,
     Path(id): Path<String>,
     Query(DeletionQuery { cascade }): Query<DeletionQuery>,
 ) -> Result<Response, Problem> {
-    let workspace = match close(&desk, &id, !cascade).await? {
+    let workspace = match close(&desk, &caller, &id, !cascade).await? {
         Closed::Now(workspace) if !cascade => {
             if taken_apart(&desk, &workspace).await? {
                 return Ok(StatusCode::NO_CONTENT.into_response());
@@ -93,7 +95,7 @@ enum Closed {
 }
 
 /// Closes a workspace, only an empty one if `empty`; again, if another change came before.
-async fn close(desk: &Desk, id: &str, empty: bool) -> Result<Closed, Problem> {
+async fn close(desk: &Desk, caller: &Caller, id: &str, empty: bool) -> Result<Closed, Problem> {
     for _ in 0..TRIES_MAX {
         let StoredWorkspace { workspace, data_key } = desk.workspace(id).await?;
         if workspace.status == WorkspaceStatus::Deleting {
@@ -107,7 +109,7 @@ async fn close(desk: &Desk, id: &str, empty: bool) -> Result<Closed, Problem> {
             ..workspace
         };
         let stored = StoredWorkspace { workspace, data_key };
-        match desk.config.close_workspace(&stored, revision, empty).await? {
+        match desk.config.close_workspace(&stored, revision, empty, by(caller)).await? {
             Written::Done => return Ok(Closed::Now(stored.workspace)),
             Written::InUse if empty => return Err(Problem::WorkspaceInUse),
             Written::Stale => {}
