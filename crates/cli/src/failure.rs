@@ -116,10 +116,11 @@ impl Refusal {
         let problem = serde_json::from_slice::<Problem>(body).unwrap_or_default();
         let title = problem.title.or(problem.message).or(problem.error);
         let mut text = title.map_or_else(|| self.excerpt(), |title| format!("{title} ({status})"));
-        if let Some(detail) = problem.detail.or(problem.error_description) {
+        let errors = problem.errors.unwrap_or_default();
+        // Where fields are told, the detail says no more than they do.
+        if let Some(detail) = problem.detail.or(problem.error_description).filter(|_| errors.is_empty()) {
             let _ = write!(text, ": {detail}");
         }
-        let errors = problem.errors.unwrap_or_default();
         let width = errors.iter().map(|error| error.pointer.chars().count()).max().unwrap_or(0);
         for FieldError { pointer, detail } in &errors {
             let _ = write!(text, "\n  {pointer:width$}  {detail}");

@@ -31,9 +31,9 @@ const RESULTS_SHOWN_MAX: usize = 30;
 const SOURCE: &str = "urn:carillon:cli";
 
 const HELP: &str = "\
-An event is a CloudEvent. What it lacks is filled in: specversion, id (a random one), time (now) and source. A file has one
-event, an array of them, or one after the other; many are published in batches. Publishing again what has its id is
-harmless.
+An event is a CloudEvent. What it lacks is filled in: specversion, source, and an id (a random one) with the time (now). A
+file has one event, an array of them, or one after the other; many are published in batches. Publishing again what has its
+id is harmless.
 
 Examples:
   carillon publish --type consent:created --data '{\"consentId\": \"c-1\"}' --audience tpp-1
@@ -59,7 +59,7 @@ pub(crate) struct Publish {
     /// Tells it from the source's other events; a random one, if none is given
     #[arg(long, requires = "event_type")]
     id: Option<String>,
-    /// When it happened (RFC 3339); now, if it is not given
+    /// When it happened (RFC 3339); now, if neither it nor --id is given
     #[arg(long, requires = "event_type")]
     time: Option<Timestamp>,
     /// What events come from that do not say it themselves
@@ -137,10 +137,12 @@ struct Event(BTreeMap<String, Box<RawValue>>);
 impl Event {
     /// Fills in what it lacks.
     fn complete(&mut self, source: &str, audience: Option<&str>) -> Result<(), Failure> {
+        // What has an id may have been published before, without a time, and must be the same again.
+        let time = (!self.0.contains_key("id")).then(|| format!("{:.3}", now()));
         let filled = [
             ("specversion", Some("1.0".to_owned())),
             ("id", Some(random_id()?)),
-            ("time", Some(format!("{:.3}", now()))),
+            ("time", time),
             ("source", Some(source.to_owned())),
             ("audience", audience.map(str::to_owned)),
         ];
@@ -357,6 +359,8 @@ mod tests {
         );
         assert_eq!(event["id"].as_str().map(str::len), Some(36));
         assert!(event["time"].as_str().unwrap().parse::<Timestamp>().is_ok());
+        let (again, _) = completed(r#"{"type": "a", "id": "1"}"#);
+        assert!(!again[0].contains("time"), "{again:?}");
     }
 
     #[test]
