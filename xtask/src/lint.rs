@@ -75,7 +75,7 @@ fn layer(package: &str) -> Result<u8> {
         "api" | "publish" | "fanout" | "deliver" | "clock" | "redrive" | "inbox" => 3,
         // What deploys never depends on what only runs on a developer's machine.
         "carillon-local" => 4,
-        "carillon-tests" | "xtask" => 5,
+        "carillon-cli" | "carillon-tests" | "xtask" => 5,
         other => bail!("{other} has no place among the layers yet: give it one in xtask/src/lint.rs"),
     })
 }

@@ -5,6 +5,7 @@ mod audience;
 mod authorization;
 mod calls;
 mod changes;
+mod cli;
 mod crashes;
 mod endpoints;
 mod engine;
