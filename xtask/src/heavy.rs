@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 use carillon_local::{build_workspace, profile_dir, run};
 
-const PROOFS: [&str; 5] = ["deploy", "many", "load", "neighbour", "rate"];
+const PROOFS: [&str; 7] = ["deploy", "many", "load", "neighbour", "rate", "pause", "clock"];
 const BENCHES: [&str; 8] =
     ["latency", "api", "size", "coldstart", "deliver", "publish", "fanout", "together"];
 /// What these measure is what deploys.

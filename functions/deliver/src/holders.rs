@@ -68,7 +68,7 @@ mod tests {
         assert!(!holders.has(one, noted, fresh));
         holders.remember(one, noted);
         assert!(holders.has(one, noted + Duration::from_secs(299), fresh));
-        assert!(!holders.has(one, noted + Duration::from_secs(300), fresh));
+        assert!(!holders.has(one, noted + fresh, fresh));
         assert!(!holders.has(one, UnixMillis(noted.0 - 1), fresh), "the clock was set back");
         assert!(!holders.has(other, noted, fresh));
     }

@@ -9,6 +9,7 @@ mod engine;
 mod neighbour;
 mod prove;
 mod rate;
+mod waiting;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,8 @@ async fn run(arguments: &[&str]) -> Result<()> {
         ["prove", "many"] => prove::many().await,
         ["prove", "neighbour"] => neighbour::neighbour().await,
         ["prove", "rate"] => rate::rate().await,
+        ["prove", "pause"] => waiting::pause().await,
+        ["prove", "clock"] => waiting::clock().await,
         ["bench", "latency"] => bench::latency().await,
         ["bench", "api"] => bench::api().await,
         ["bench", "size"] => bench::size(),
