@@ -222,13 +222,11 @@ impl Clock {
             let (page, next) =
                 self.deliveries.standing(note.subscription, Open::Held, &look, limit, now()).await?;
             released.extend(self.free(page).await?);
-            match next {
-                Some(place) => look = look.behind(place),
-                None => {
-                    looked = true;
-                    break;
-                }
-            }
+            let Some(place) = next else {
+                looked = true;
+                break;
+            };
+            look = look.behind(place);
         }
         if released.is_empty() && looked && now().since(note.noted_at) >= self.pace.note_kept() {
             // Nothing is held, and whoever noted that it was about to hold something has ended.
