@@ -146,6 +146,6 @@ async fn list(
 }
 
 fn time(text: Option<&str>, pointer: &str) -> Result<Option<UnixMillis>, Invalid> {
-    let time = text.map(|text| UnixMillis::from_rfc3339(text).ok_or(text)).transpose();
+    let time = text.map(str::parse).transpose();
     time.map_err(|_| Invalid::field(pointer, "must be a time as RFC 3339 has it"))
 }

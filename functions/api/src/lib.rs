@@ -6,8 +6,10 @@
 mod audit;
 mod clients;
 mod conditional;
+mod deliveries;
 mod desk;
 mod docs;
+mod events;
 mod inboxes;
 mod jobs;
 mod keys;
@@ -46,6 +48,8 @@ fn routes() -> OpenApiRouter<Arc<Desk>> {
         .merge(types::router())
         .merge(subscriptions::router())
         .merge(inboxes::router())
+        .merge(events::router())
+        .merge(deliveries::router())
         .merge(keys::router())
         .merge(jobs::router())
         .merge(audit::router())
@@ -85,6 +89,7 @@ pub fn complete(document: &mut OpenApi) {
         (name = "event types", description = "What a workspace's events can be"),
         (name = "events", description = "What has happened"),
         (name = "subscriptions", description = "Who hears of it, and how"),
+        (name = "deliveries", description = "What became of each event at each subscription"),
         (name = "confirmations", description = "Owners of endpoints say that they want to be called"),
         (name = "inboxes", description = "Receiving URLs to try webhooks with. Where the deployment has none, all of this is 404"),
         (name = "keys", description = "What deliveries are signed with, besides the secrets of subscriptions"),

@@ -7,6 +7,7 @@ mod calls;
 mod changes;
 mod cli;
 mod crashes;
+mod deliveries;
 mod endpoints;
 mod engine;
 mod fuzz;
