@@ -3,6 +3,8 @@
 //! `pk` is the event's key. The index `by_hour` (workspace, hour and shard; time of acceptance) serves what walks
 //! events by time.
 
+mod walk;
+
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -19,6 +21,8 @@ use serde::{Deserialize, Serialize};
 use crate::SHARDS;
 use crate::batch_read::{Item, Key, batch_read};
 use crate::error::AwsError;
+
+pub use self::walk::Walk;
 
 const TABLE: &str = "events";
 const INDEX: &str = "by_hour";

@@ -262,6 +262,9 @@ given!(
 pub struct EventDigest([u8; 20]);
 
 impl EventDigest {
+    /// Sorts before all others.
+    pub const LEAST: Self = Self([0; 20]);
+
     /// Of the two attributes that identify a CloudEvent (CloudEvents 1.0, section "id").
     #[must_use]
     pub fn of(source: &str, id: &str) -> Self {

@@ -69,6 +69,14 @@ pub struct Settings {
     /// The rate of subscriptions that name none; without bound if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_rate_per_minute: Option<Rate>,
+    /// Whether deliveries are shown with the begin of what receivers answered.
+    #[serde(default = "shown")]
+    pub show_responses: bool,
+}
+
+/// What held before there was a choice.
+fn shown() -> bool {
+    true
 }
 
 /// Whether events must name their audience.
@@ -105,6 +113,7 @@ impl Settings {
             audience,
             verification: Verification::None,
             default_rate_per_minute: None,
+            show_responses: shown(),
         }
     }
 

@@ -1,8 +1,10 @@
 //! What every handler needs, built once; and how lists are asked for and answered.
 
+use std::fmt;
 use std::time::Duration;
 
 use carillon_aws::config::{ConfigTable, Page, StoredWorkspace};
+use carillon_aws::deliveries::DeliveryTable;
 use carillon_aws::environment::{SettingError, setting};
 use carillon_aws::error::AwsError;
 use carillon_aws::events::EventTable;
@@ -25,11 +27,15 @@ const DAY: Duration = Duration::from_hours(24);
 const PAGE_DEFAULT: i32 = 50;
 const PAGE_MAX: i32 = 200;
 
+/// How large a page grows, in bytes of JSON, about: what a function answers has at most 6 MB, in which quotes count twice.
+const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
+
 /// The tables, the vault, the job queue, the sender and the deployment's rules.
 #[derive(Debug)]
 pub struct Desk {
     pub(crate) config: ConfigTable,
     pub(crate) events: EventTable,
+    pub(crate) deliveries: DeliveryTable,
     pub(crate) vault: Vault,
     pub(crate) jobs: Queue,
     pub(crate) sender: Sender,
@@ -63,7 +69,8 @@ impl Desk {
         let public_url: String = setting("PUBLIC_URL")?;
         Ok(Self {
             config: ConfigTable::new(dynamodb.clone(), setting("CONFIG_TABLE")?),
-            events: EventTable::new(dynamodb, setting("EVENTS_TABLE")?),
+            events: EventTable::new(dynamodb.clone(), setting("EVENTS_TABLE")?),
+            deliveries: DeliveryTable::new(dynamodb, setting("DELIVERIES_TABLE")?),
             vault: Vault::new(Kms::new(&sdk), setting("DATA_KEY_ARN")?),
             jobs: Queue::new(Sqs::new(&sdk), setting("JOB_QUEUE_URL")?),
             sender: Sender::new(&rules)?,
@@ -128,12 +135,20 @@ pub(crate) struct ListQuery {
 /// A page of a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct List<T> {
-    /// In the order of their ids or names.
+    /// In the list's order.
     pub(crate) items: Vec<T>,
     /// What `cursor` must be to get the next page; absent on the last.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String)]
     pub(crate) next: Option<String>,
+}
+
+/// A page that is not full yet.
+#[derive(Debug)]
+pub(crate) struct Draft<T> {
+    items: Vec<T>,
+    limit: usize,
+    bytes: usize,
 }
 
 impl ListQuery {
@@ -142,6 +157,11 @@ impl ListQuery {
         let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
         let limit = text.parse().ok().filter(|limit| is_number && (1..=PAGE_MAX).contains(limit));
         limit.ok_or_else(|| Invalid::field("query:limit", format!("must be a number from 1 to {PAGE_MAX}")))
+    }
+
+    /// The same, to count with.
+    pub(crate) fn count(&self) -> Result<usize, Invalid> {
+        Ok(usize::try_from(self.limit()?).unwrap_or(1))
     }
 
     /// The id behind which the page begins.
@@ -157,11 +177,46 @@ impl<T> List<T> {
     }
 }
 
+impl<T: Serialize> Draft<T> {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { items: Vec::new(), limit, bytes: 0 }
+    }
+
+    /// Whether no more items are to be added: there are as many as were asked for, or they are large.
+    pub(crate) fn is_full(&self) -> bool {
+        self.items.len() >= self.limit || self.bytes >= PAGE_BYTES_MAX
+    }
+
+    pub(crate) fn add(&mut self, item: T) {
+        self.bytes += serde_json::to_vec(&item).map_or(0, |json| json.len());
+        self.items.push(item);
+    }
+
+    /// The page, and where the next one begins, if there is one.
+    pub(crate) fn finish(self, next: Option<impl fmt::Display>) -> List<T> {
+        List { items: self.items, next: next.map(|next| next.to_string()) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use carillon_core::id::WorkspaceId;
 
     use super::*;
+
+    #[test]
+    fn a_page_is_full_by_number_or_by_size() {
+        let mut draft = Draft::new(2);
+        draft.add("one".to_owned());
+        assert!(!draft.is_full());
+        draft.add("two".to_owned());
+        assert!(draft.is_full());
+        let page = draft.finish(Some("two"));
+        assert_eq!((page.items.len(), page.next.as_deref()), (2, Some("two")));
+        let mut draft = Draft::new(2);
+        draft.add("x".repeat(PAGE_BYTES_MAX));
+        assert!(draft.is_full());
+    }
 
     #[test]
     fn a_query_is_read_within_its_bounds() {

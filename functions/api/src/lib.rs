@@ -6,8 +6,10 @@
 mod audit;
 mod clients;
 mod conditional;
+mod deliveries;
 mod desk;
 mod docs;
+mod events;
 mod jobs;
 mod keys;
 mod parameters;
@@ -44,6 +46,8 @@ fn routes() -> OpenApiRouter<Arc<Desk>> {
         .merge(clients::router())
         .merge(types::router())
         .merge(subscriptions::router())
+        .merge(events::router())
+        .merge(deliveries::router())
         .merge(keys::router())
         .merge(jobs::router())
         .merge(audit::router())
@@ -83,6 +87,7 @@ pub fn complete(document: &mut OpenApi) {
         (name = "event types", description = "What a workspace's events can be"),
         (name = "events", description = "What has happened"),
         (name = "subscriptions", description = "Who hears of it, and how"),
+        (name = "deliveries", description = "What became of each event at each subscription"),
         (name = "confirmations", description = "Owners of endpoints say that they want to be called"),
         (name = "keys", description = "What deliveries are signed with, besides the secrets of subscriptions"),
         (name = "public keys", description = "What receivers verify deliveries with. Open to everybody"),

@@ -18,9 +18,10 @@ async fn main() -> Result<(), Error> {
     let desk = Arc::new(Desk::from_environment().await?);
     let (router, document) = api::router(Arc::clone(&desk)).split_for_parts();
     let access = Access::from_environment(&document, desk.config().clone(), desk.sender().clone())?;
-    // Events are published to a function of their own, by a route of the gateway's. Other methods come here.
+    // Events are published to a function of their own, by a route of the gateway's. Other methods come here: reading, and
+    // those that the path does not have.
     let router = access
         .protect(router)
-        .route(PUBLISHING, any(async || ([(ALLOW, "POST")], Problem::MethodNotAllowed)));
+        .route(PUBLISHING, any(async || ([(ALLOW, "GET,HEAD,POST")], Problem::MethodNotAllowed)));
     carillon_http::server::serve(router).await
 }

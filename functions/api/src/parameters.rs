@@ -1,12 +1,15 @@
 //! What stands in paths and cursors, described once for every operation that has it.
 
-use carillon_core::id::{ClientId, JobId, SubscriptionId};
+use carillon_aws::deliveries::Place;
+use carillon_core::id::{ClientId, EventDigest, EventId, JobId, SubscriptionId};
 use carillon_core::pattern::TYPE_BYTES_MAX;
 use carillon_core::time::UnixMillis;
 use serde_json::Value;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
+
+use crate::deliveries::Cursor;
 
 /// Describes a parameter of an operation at this path, if it is one of those that have a form: a name in the path itself,
 /// or where a page of the list begins that is there.
@@ -46,6 +49,8 @@ fn listed(path: &str) -> &str {
         "clients" => "client",
         "event-types" => "type",
         "subscriptions" => "subscription",
+        "deliveries" if path.contains("/events/") => "subscription",
+        "deliveries" | "events" => "place",
         other => other,
     }
 }
@@ -60,6 +65,7 @@ struct Form {
 /// has two bits that are nothing.
 fn form(name: &str) -> Option<Form> {
     let then = UnixMillis(1_795_339_800_000);
+    let digest = EventDigest::of("https://consents.aurora-bank.example/open-finance", "0f3b8f6e-consumed");
     Some(match name {
         "workspace" => {
             Form { chars_max: 63, pattern: "^[a-z0-9][a-z0-9_-]*$", example: "acme-consents".to_owned() }
@@ -79,6 +85,19 @@ fn form(name: &str) -> Option<Form> {
             pattern: "^sub_[0-9a-hjkmnp-tv-z]{25}[048cgmrw]$",
             example: SubscriptionId::new(then, [7; 10]).to_string(),
         },
+        "event" => Form {
+            chars_max: 36,
+            pattern: "^evt_[0-9a-hjkmnp-tv-z]{32}$",
+            example: EventId::from(digest).to_string(),
+        },
+        "delivery" => {
+            Form { chars_max: 36, pattern: "^dlv_[0-9a-hjkmnp-tv-z]{32}$", example: format!("dlv_{digest}") }
+        }
+        "place" => Form {
+            chars_max: 46,
+            pattern: r"^[0-9]{13}\.[0-9a-hjkmnp-tv-z]{32}$",
+            example: Cursor(Place { accepted_at: then, digest }).to_string(),
+        },
         "job" => Form {
             chars_max: 30,
             pattern: "^job_[0-9a-hjkmnp-tv-z]{25}[048cgmrw]$",
@@ -90,6 +109,7 @@ fn form(name: &str) -> Option<Form> {
 
 #[cfg(test)]
 mod tests {
+    use carillon_core::id::DeliveryId;
     use carillon_core::pattern::SEGMENTS_MAX;
 
     use super::*;
@@ -105,15 +125,18 @@ mod tests {
                 count += 1;
             }
         }
-        assert_eq!(count, 4);
+        assert_eq!(count, 7);
     }
 
     #[test]
     fn ids_have_the_form_that_is_described() {
-        for name in ["subscription", "job"] {
+        for name in ["subscription", "job", "event", "delivery", "place"] {
             let Form { chars_max, example, .. } = form(name).unwrap();
             assert_eq!(example.len(), chars_max, "{example}");
         }
+        assert!(form("event").is_some_and(|form| form.example.parse::<EventId>().is_ok()));
+        assert!(form("delivery").is_some_and(|form| form.example.parse::<DeliveryId>().is_ok()));
+        assert!(form("place").is_some_and(|form| form.example.parse::<Cursor>().is_ok()));
         for last in "0123456789abcdefghjkmnpqrstvwxyz".chars() {
             let id = format!("job_{}{last}", "a".repeat(25));
             assert_eq!(id.parse::<JobId>().is_ok(), "048cgmrw".contains(last), "{id}");

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use carillon_core::event::Event;
+use carillon_core::id::{EventDigest, EventId};
 use carillon_core::time::UnixMillis;
 use carillon_http::problem::{Document, Problem};
 use http::StatusCode;
@@ -40,6 +41,10 @@ pub(crate) struct EventResult<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false, example = "https://consents.aurora-bank.example/open-finance")]
     source: Option<&'a str>,
+    /// What it is called here, now or before: `/v1/workspaces/{workspace}/events/{event}` has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, example = "evt_7v5rqm1x8y3tznc6hjfgpse4ab2k0w9d")]
+    event_id: Option<EventId>,
     status: EventStatus,
     /// When it was accepted, now or before.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,6 +104,10 @@ impl Identity {
     pub(crate) fn of(event: &Event) -> Self {
         Self { id: event.id().to_owned(), source: event.source().to_owned() }
     }
+
+    fn event_id(&self) -> EventId {
+        EventDigest::of(&self.source, &self.id).into()
+    }
 }
 
 /// The answer to a single event.
@@ -145,6 +154,7 @@ impl<'a> EventResult<'a> {
         Self {
             id: identity.map(|identity| identity.id.as_str()),
             source: identity.map(|identity| identity.source.as_str()),
+            event_id: identity.filter(|_| accepted_at.is_some()).map(Identity::event_id),
             status,
             accepted_at: accepted_at.map(ToString::to_string),
             problem,
@@ -182,6 +192,17 @@ mod tests {
         let result = serde_json::to_value(EventResult::of(Some(&identity), &refused)).unwrap();
         assert_eq!((&result["id"], &result["status"]), (&json!("1"), &json!("invalid")));
         assert_eq!(result["problem"]["errors"][0]["pointer"], "/type");
-        assert!(result.get("acceptedAt").is_none());
+        assert!(result.get("acceptedAt").is_none() && result.get("eventId").is_none());
+    }
+
+    #[test]
+    fn an_event_is_told_with_its_id() {
+        let identity = Identity { id: "1".to_owned(), source: "/s".to_owned() };
+        let id = EventId::from(EventDigest::of("/s", "1")).to_string();
+        let accepted_at = UnixMillis(0);
+        for submitted in [Submitted::Accepted { accepted_at }, Submitted::Duplicate { accepted_at }] {
+            let result = serde_json::to_value(EventResult::of(Some(&identity), &submitted)).unwrap();
+            assert_eq!(result["eventId"], id.as_str());
+        }
     }
 }

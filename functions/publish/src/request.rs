@@ -124,6 +124,7 @@ const HEADER_PREFIX: &str = "ce-";
                 "id": "0f3b8f6e-consumed",
                 "source": "https://consents.aurora-bank.example/open-finance",
                 "status": "accepted",
+                "eventId": "evt_7v5rqm1x8y3tznc6hjfgpse4ab2k0w9d",
                 "acceptedAt": "2026-11-20T13:06:51.018Z",
             }),
         ),

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use carillon_local::{Toolbox, root};
+use carillon_local::{Toolbox, event, root};
 use carillon_tests::{Scene, WORKSPACE};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
@@ -78,6 +78,8 @@ async fn the_api_does_what_its_document_says() -> Result<()> {
 struct Things {
     server: String,
     subscription: String,
+    event: String,
+    delivery: String,
     spare: String,
     asked: String,
     token: String,
@@ -97,6 +99,10 @@ impl Things {
             scene.add_type(name).await?;
         }
         let subscription = scene.subscribe("/kept", &["consent:*"]).await?.id;
+        let happened = event("kept-1", ANY_DATA, &json!({}));
+        let published = carillon.publish(WORKSPACE, &happened).await?.expect_status(202)?.json();
+        let event = last_segment(published["eventId"].as_str())?;
+        let delivery = scene.received("/kept", 1).await?[0].webhook_id().to_owned();
         let spare = scene.subscribe("/spare", &["consent:*"]).await?.id;
 
         let settings = json!({ "settings": { "verification": "challenge" } });
@@ -112,7 +118,7 @@ impl Things {
         let deletion = format!("/v1/workspaces/{GONE}?cascade=true");
         let accepted = carillon.delete(&deletion).await?.expect_status(202)?;
         let job = last_segment(accepted.headers.get("location").and_then(|value| value.to_str().ok()))?;
-        Ok(Self { server: scene.receiver.url("/"), subscription, spare, asked, token, job })
+        Ok(Self { server: scene.receiver.url("/"), subscription, event, delivery, spare, asked, token, job })
     }
 
     /// What a parameter of an operation names, so that there is something to be done.
@@ -128,6 +134,8 @@ impl Things {
             ("subscription", "verifySubscription") => &self.asked,
             ("subscription", "deleteSubscription") => &self.spare,
             ("subscription", _) => &self.subscription,
+            ("event", _) => &self.event,
+            ("delivery", _) => &self.delivery,
             ("client", "deleteClient") => LEAVING_CLIENT,
             ("client", _) => CLIENT,
             ("type", "deleteEventType") => LEAVING_TYPE,

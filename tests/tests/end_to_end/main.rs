@@ -6,6 +6,7 @@ mod authorization;
 mod calls;
 mod changes;
 mod crashes;
+mod deliveries;
 mod endpoints;
 mod engine;
 mod fuzz;

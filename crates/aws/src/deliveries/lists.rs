@@ -8,6 +8,7 @@ use std::str::FromStr;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::{AttributeValue, Select};
 use carillon_core::delivery::Status;
+use carillon_core::event::AcceptedEvent;
 use carillon_core::id::{EventDigest, EventKey, NotAnId, SubscriptionId};
 use carillon_core::task::EventRef;
 use carillon_core::time::UnixMillis;
@@ -78,6 +79,12 @@ impl Place {
     /// Of an event.
     #[must_use]
     pub fn of(event: &EventRef) -> Self {
+        Self { accepted_at: event.accepted_at, digest: event.key.digest }
+    }
+
+    /// The same of an event that was read.
+    #[must_use]
+    pub fn of_accepted(event: &AcceptedEvent) -> Self {
         Self { accepted_at: event.accepted_at, digest: event.key.digest }
     }
 }

@@ -22,6 +22,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::desk::Desk;
+use crate::events::is_for;
 use crate::problems::Common;
 
 use super::find;
@@ -203,11 +204,7 @@ impl Matcher {
             events.push(event.accepted(workspace.id.clone(), now()));
         }
         if recent > 0 {
-            // Of events that are for others, not even the ids are to be known.
-            let shown = |event: &AcceptedEvent| {
-                let mut audience = caller.subscriber().into_iter().zip(&event.audience);
-                audience.all(|(bound, audience)| audience.contains(bound))
-            };
+            let shown = |event: &AcceptedEvent| is_for(caller, event);
             let times = (workspace.created_at, now());
             events.extend(desk.events.recent(&workspace.id, times, RECENT_HOURS, recent, shown).await?);
         }

@@ -378,7 +378,7 @@ impl WantedQuery {
 }
 
 /// A subscription that the caller may know of.
-async fn find(
+pub(crate) async fn find(
     desk: &Desk,
     caller: &Caller,
     (workspace, subscription): &(String, String),

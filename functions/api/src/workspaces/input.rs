@@ -89,6 +89,9 @@ struct SettingsInput {
     #[serde(default, deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 100_000)]
     default_rate_per_minute: Option<u32>,
+    /// Whether deliveries are shown with the begin of what receivers answered: they are by default.
+    #[serde(default)]
+    show_responses: Option<bool>,
 }
 
 /// A workspace.
@@ -137,6 +140,8 @@ struct SettingsShown {
     /// The rate of subscriptions that name none; without bound if absent.
     #[schema(value_type = u32, required = false, minimum = 1, maximum = 100_000)]
     default_rate_per_minute: Option<u32>,
+    /// Whether deliveries are shown with the begin of what receivers answered.
+    show_responses: bool,
 }
 
 /// What a workspace is for.
@@ -229,14 +234,21 @@ impl NewWorkspace {
 impl WorkspaceInput {
     /// As it would have to be written to say what a workspace says already.
     pub(super) fn of(workspace: &Workspace) -> Self {
-        let Settings { https_required, developer_mode, audience, verification, default_rate_per_minute } =
-            workspace.settings;
+        let Settings {
+            https_required,
+            developer_mode,
+            audience,
+            verification,
+            default_rate_per_minute,
+            show_responses,
+        } = workspace.settings;
         let settings = SettingsInput {
             https_required: Some(https_required),
             developer_mode: Some(developer_mode),
             audience: Some(audience),
             verification: Some(verification),
             default_rate_per_minute: default_rate_per_minute.map(u32::from),
+            show_responses: Some(show_responses),
         };
         Self { name: workspace.name.to_string(), settings: Some(settings) }
     }
@@ -264,6 +276,7 @@ impl SettingsInput {
             audience: self.audience.unwrap_or(default.audience),
             verification: self.verification.unwrap_or(default.verification),
             default_rate_per_minute: rate.or(default.default_rate_per_minute),
+            show_responses: self.show_responses.unwrap_or(default.show_responses),
         })
     }
 }
@@ -327,7 +340,7 @@ mod tests {
         let workspace =
             read(&json!({"id": "a", "name": "Acme", "kind": "consent", "settings": settings})).unwrap();
         assert_eq!(workspace.settings.audience, AudienceRule::Open);
-        assert!(workspace.settings.https_required);
+        assert!(workspace.settings.https_required && workspace.settings.show_responses);
         assert_eq!(workspace.settings.default_rate_per_minute.map(u32::from), Some(60));
     }
 
