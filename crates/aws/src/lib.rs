@@ -11,6 +11,7 @@ pub mod error;
 pub mod events;
 pub mod metrics;
 pub mod queue;
+pub mod redelivery;
 pub mod schedule;
 pub mod signing;
 pub mod vault;

@@ -120,14 +120,13 @@ pub struct Span {
     pub until: UnixMillis,
 }
 
-/// Where a job goes on, among deliveries or events in the order in which the events were accepted.
+/// Where a job goes on: behind this event, or its delivery, in the order in which events were accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// With what was accepted then,
-    pub at: UnixMillis,
-    /// behind this event of that moment, or with all of that moment if it is absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub behind: Option<EventDigest>,
+    /// When it was accepted.
+    pub accepted_at: UnixMillis,
+    /// Which it is.
+    pub event: EventDigest,
 }
 
 /// What a job reads of a delivery.
@@ -288,14 +287,6 @@ impl Found<'_> {
     }
 }
 
-impl Span {
-    /// What is left of it.
-    #[must_use]
-    pub fn from(self, cursor: Option<Cursor>) -> Self {
-        Self { since: cursor.map_or(self.since, |cursor| self.since.max(cursor.at)), ..self }
-    }
-}
-
 impl JobTask {
     /// The task of a job.
     #[must_use]
@@ -329,13 +320,18 @@ mod tests {
 
     fn redelivery(ended: Ended, types: &[&str]) -> Redelivery {
         let types = types.iter().map(|text| text.parse().unwrap()).collect();
-        Redelivery { subscription: subscription(), ended, which: Which::Of { since: None, until: None, types } }
+        Redelivery {
+            subscription: subscription(),
+            ended,
+            which: Which::Of { since: None, until: None, types },
+        }
     }
 
     #[test]
     fn what_is_sent_again() {
         let event_type: EventType = "consent:approved".parse().unwrap();
-        let found = |status| Found { status, round: 3, event_type: &event_type, attempted_at: Some(UnixMillis(7)) };
+        let found =
+            |status| Found { status, round: 3, event_type: &event_type, attempted_at: Some(UnixMillis(7)) };
         let anew = |forced| Some(Ask::NewRound { after: 3, forced });
         for (status, failed, delivered, both) in [
             (Status::Failed, anew(false), None, anew(false)),
@@ -344,8 +340,14 @@ mod tests {
             (Status::Held, None, None, None),
             (Status::Cancelled, None, None, None),
         ] {
-            for (ended, expected) in [(Ended::Failed, failed), (Ended::Delivered, delivered), (Ended::Both, both)] {
-                assert_eq!(redelivery(ended, &[]).ask(&found(status), ASKED_AT), expected, "{status:?} {ended:?}");
+            for (ended, expected) in
+                [(Ended::Failed, failed), (Ended::Delivered, delivered), (Ended::Both, both)]
+            {
+                assert_eq!(
+                    redelivery(ended, &[]).ask(&found(status), ASKED_AT),
+                    expected,
+                    "{status:?} {ended:?}"
+                );
             }
         }
         let of = |types: &[&str]| redelivery(Ended::Failed, types).ask(&found(Status::Failed), ASKED_AT);
@@ -383,7 +385,10 @@ mod tests {
             JobKind::FanOut(span),
         ] {
             let json = serde_json::to_value(&kind).unwrap();
-            assert!(json.as_str().is_some_and(|name| name == kind.name()) || json[kind.name()].is_object(), "{json}");
+            assert!(
+                json.as_str().is_some_and(|name| name == kind.name()) || json[kind.name()].is_object(),
+                "{json}"
+            );
             assert_eq!(serde_json::from_value::<JobKind>(json).unwrap(), kind);
         }
     }

@@ -38,6 +38,7 @@ pub struct Desk {
     pub(crate) deliveries: DeliveryTable,
     pub(crate) vault: Vault,
     pub(crate) jobs: Queue,
+    pub(crate) delivery: Queue,
     pub(crate) sender: Sender,
     pub(crate) rules: EndpointRules,
     /// What URLs of this API begin with, without a slash at the end.
@@ -73,6 +74,7 @@ impl Desk {
             deliveries: DeliveryTable::new(dynamodb, setting("DELIVERIES_TABLE")?),
             vault: Vault::new(Kms::new(&sdk), setting("DATA_KEY_ARN")?),
             jobs: Queue::new(Sqs::new(&sdk), setting("JOB_QUEUE_URL")?),
+            delivery: Queue::new(Sqs::new(&sdk), setting("DELIVERY_QUEUE_URL")?),
             sender: Sender::new(&rules)?,
             rules,
             public_url: public_url.trim_end_matches('/').to_owned(),

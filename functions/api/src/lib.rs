@@ -14,6 +14,7 @@ mod jobs;
 mod keys;
 mod parameters;
 mod problems;
+mod redeliveries;
 mod subscriptions;
 mod types;
 mod workspaces;
@@ -48,6 +49,7 @@ fn routes() -> OpenApiRouter<Arc<Desk>> {
         .merge(subscriptions::router())
         .merge(events::router())
         .merge(deliveries::router())
+        .merge(redeliveries::router())
         .merge(keys::router())
         .merge(jobs::router())
         .merge(audit::router())

@@ -40,7 +40,7 @@ async fn each_function_is_denied_what_is_not_its_work() -> Result<()> {
     denied(
         &scene,
         "api",
-        &["sqs", "send-message", "--queue-url", output("DeliveryQueueUrl"), "--message-body", "x"],
+        &["sqs", "send-message", "--queue-url", output("ExpansionQueueUrl"), "--message-body", "x"],
     )?;
     denied(
         &scene,
@@ -69,6 +69,11 @@ async fn each_function_is_denied_what_is_not_its_work() -> Result<()> {
     )?;
     denied(&scene, "deliver", &["sqs", "purge-queue", "--queue-url", output("DeadLetterQueueUrl")])?;
     denied(&scene, "redrive", &["dynamodb", "scan", "--table-name", output("EventsTable")])?;
+    denied(
+        &scene,
+        "redrive",
+        &["dynamodb", "put-item", "--table-name", output("DeliveriesTable"), "--item", key],
+    )?;
     denied(&scene, "clock", &["dynamodb", "get-item", "--table-name", output("ConfigTable"), "--key", key])?;
     denied(
         &scene,

@@ -44,6 +44,14 @@ pub enum Problem {
     TitleTaken,
     /// The name and version of an event type are another definition's.
     EventTypeConflict,
+    /// The delivery stands so, and was not forced.
+    DeliveryNotFailed(&'static str),
+    /// The delivery's subscription was deleted.
+    DeliveryCancelled,
+    /// The subscription is disabled, or not confirmed.
+    SubscriptionNotActive,
+    /// The job has ended, or is not one that can end before it is done.
+    JobNotCancellable,
     /// The subscription has as many secrets that still sign as it may have.
     TooManySecrets,
     /// The workspace's next key does not sign yet, or it has as many keys as it may have.
@@ -102,6 +110,10 @@ impl Problem {
             Self::WorkspaceDeleting => kind::WORKSPACE_DELETING,
             Self::TitleTaken => kind::TITLE_TAKEN,
             Self::EventTypeConflict => kind::EVENT_TYPE_CONFLICT,
+            Self::DeliveryNotFailed(_) => kind::DELIVERY_NOT_FAILED,
+            Self::DeliveryCancelled => kind::DELIVERY_CANCELLED,
+            Self::SubscriptionNotActive => kind::SUBSCRIPTION_NOT_ACTIVE,
+            Self::JobNotCancellable => kind::JOB_NOT_CANCELLABLE,
             Self::TooManySecrets => kind::TOO_MANY_SECRETS,
             Self::TooEarlyToRotate => kind::TOO_EARLY_TO_ROTATE,
             Self::PreconditionFailed => kind::PRECONDITION_FAILED,
@@ -169,6 +181,7 @@ impl Problem {
             Self::BatchTooLarge => {
                 Some(format!("A batch has at most {BATCH_EVENTS_MAX} events and {BATCH_BYTES_MAX} bytes."))
             }
+            Self::DeliveryNotFailed(status) => Some(format!("It is {status}.")),
             Self::UnsupportedMediaType(expected) => Some(format!("Send {expected}.")),
             Self::Forbidden
             | Self::NotFound
@@ -177,6 +190,9 @@ impl Problem {
             | Self::WorkspaceDeleting
             | Self::TitleTaken
             | Self::EventTypeConflict
+            | Self::DeliveryCancelled
+            | Self::SubscriptionNotActive
+            | Self::JobNotCancellable
             | Self::TooManySecrets
             | Self::TooEarlyToRotate
             | Self::PreconditionFailed

@@ -39,6 +39,8 @@ use crate::desk::{Desk, List, ListQuery, by, id_bytes};
 use crate::keys;
 use crate::problems::Common;
 
+pub(crate) use self::input::TypePatternShown;
+
 use self::input::{Against, SubscriptionInput, Wish};
 use self::secrets::Owner;
 use self::shown::{Secrets, Shown, WithSecrets};
