@@ -68,7 +68,7 @@ struct Again {
 struct Many {
     /// How they have ended: `failed` unless it says otherwise.
     #[serde(default)]
-    #[schema(value_type = Vec<EndedShown>, min_items = 1, max_items = 2, default = json!(["failed"]))]
+    #[schema(value_type = Option<Vec<EndedShown>>, min_items = 1, max_items = 2, default = json!(["failed"]))]
     statuses: Option<Vec<EndedShown>>,
     /// Of events that were accepted then or later.
     #[serde(default)]

@@ -18,6 +18,7 @@ mod mtls;
 mod pauses;
 mod permissions;
 mod pipeline;
+mod redelivery;
 mod repetitions;
 mod samples;
 mod subscriptions;

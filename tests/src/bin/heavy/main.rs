@@ -9,6 +9,7 @@ mod engine;
 mod neighbour;
 mod prove;
 mod rate;
+mod redelivery;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,7 @@ async fn run(arguments: &[&str]) -> Result<()> {
         ["prove", "many"] => prove::many().await,
         ["prove", "neighbour"] => neighbour::neighbour().await,
         ["prove", "rate"] => rate::rate().await,
+        ["prove", "redelivery"] => redelivery::redelivery().await,
         ["bench", "latency"] => bench::latency().await,
         ["bench", "api"] => bench::api().await,
         ["bench", "size"] => bench::size(),
@@ -41,6 +43,7 @@ async fn run(arguments: &[&str]) -> Result<()> {
         ["bench", "publish"] => engine::publish().await,
         ["bench", "fanout"] => engine::fanout().await,
         ["bench", "together"] => engine::together().await,
+        ["bench", "redrive"] => redelivery::cost().await,
         [bare::COMMAND, url, count] => bare::run(url, count.parse()?).await,
         other => bail!("there is no `{}` here", other.join(" ")),
     }
