@@ -190,6 +190,19 @@ impl Scene {
         .await
     }
 
+    /// Waits until the job that an answer has named has ended, and gives it.
+    pub async fn job_ended(&self, accepted: &Reply) -> Result<Value> {
+        let Some(location) = accepted.headers.get("location").filter(|_| accepted.status == 202) else {
+            bail!("no job was begun: {} {}", accepted.status, String::from_utf8_lossy(&accepted.body));
+        };
+        let location = location.to_str()?;
+        eventually("the job to end", || async {
+            let job = self.carillon.get(location).await?.expect_status(200)?.json();
+            Ok((!matches!(job["status"].as_str(), Some("queued" | "running"))).then_some(job))
+        })
+        .await
+    }
+
     /// Rings the clock again and again, until what this returns is dropped.
     #[must_use]
     pub fn ring_clock(&self) -> Ringing {

@@ -6,12 +6,13 @@ use std::process::Command;
 use anyhow::{Result, bail};
 use carillon_local::{build_workspace, profile_dir, run};
 
-const PROOFS: [&str; 7] = ["deploy", "many", "load", "neighbour", "rate", "pause", "clock"];
-const BENCHES: [&str; 8] =
-    ["latency", "api", "size", "coldstart", "deliver", "publish", "fanout", "together"];
+const PROOFS: [&str; 8] = ["deploy", "many", "load", "neighbour", "rate", "pause", "clock", "redelivery"];
+const BENCHES: [&str; 9] =
+    ["latency", "api", "size", "coldstart", "deliver", "publish", "fanout", "together", "redrive"];
 /// What these measure is what deploys.
 const RELEASE_PROOFS: [&str; 1] = ["neighbour"];
-const RELEASE_BENCHES: [&str; 6] = ["size", "coldstart", "deliver", "publish", "fanout", "together"];
+const RELEASE_BENCHES: [&str; 7] =
+    ["size", "coldstart", "deliver", "publish", "fanout", "together", "redrive"];
 
 pub(crate) fn prove(name: &str) -> Result<()> {
     known("prove", name, &PROOFS)?;

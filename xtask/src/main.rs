@@ -44,6 +44,7 @@ Carillon's commands. All of them need Rust, a C compiler and Python 3.10 or newe
         deploy     `sam build && sam deploy`, then `cargo lambda build` and `deploy` of one function
         neighbour  a healthy receiver's events, alone and beside one and ten that hang (always a release build)
         rate       1,500 events at once for a receiver that takes 600 a minute
+        redelivery 5,000 failed deliveries are made again by a job that is killed half-way
         many       one event for 20,000 subscribers, with a function time-out that cannot cover them at once
         load       1,000 events in batches for 5 subscriptions: 5,000 deliveries, none missing
 
@@ -57,6 +58,7 @@ Carillon's commands. All of them need Rust, a C compiler and Python 3.10 or newe
         publish    an event's, one by request and in batches (always a release build)
         fanout     an event's, by how many subscriptions it concerns (always a release build)
         together   a delivery's in all functions on its way (always a release build)
+        redrive    a redelivery of 1,000,000: memory, and calls to AWS per delivery (always a release build)
 ";
 
 #[tokio::main(flavor = "current_thread")]

@@ -3,6 +3,7 @@
 //! `pk` is the event's key. The index `by_hour` (workspace, hour and shard; time of acceptance) serves what walks
 //! events by time.
 
+mod some;
 mod walk;
 
 use std::time::Duration;

@@ -12,6 +12,7 @@ pub mod events;
 pub mod inboxes;
 pub mod metrics;
 pub mod queue;
+pub mod redelivery;
 pub mod schedule;
 pub mod signing;
 pub mod vault;

@@ -4,6 +4,7 @@
 //! here, what evaluation takes in [`pattern`] and in `carillon_schema`. A filter that would take more is no match, and
 //! says so.
 
+mod matcher;
 pub mod pattern;
 
 use std::io;
@@ -14,6 +15,8 @@ use carillon_schema::Schema;
 use serde_json::Value;
 
 use crate::pattern::Pattern;
+
+pub use crate::matcher::Matcher;
 
 /// The largest pattern or schema of a filter, in bytes as JSON without white space.
 pub const FILTER_BYTES_MAX: usize = 16 * 1024;

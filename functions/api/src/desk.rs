@@ -42,6 +42,7 @@ pub struct Desk {
     pub(crate) deliveries: DeliveryTable,
     pub(crate) vault: Vault,
     pub(crate) jobs: Queue,
+    pub(crate) delivery: Queue,
     pub(crate) sender: Sender,
     /// What test events need: subscriptions with their secrets opened, and tokens for their receivers.
     pub(crate) targets: Targets,
@@ -83,6 +84,7 @@ impl Desk {
             dynamodb,
             vault: Vault::new(Kms::new(&sdk), setting("DATA_KEY_ARN")?),
             jobs: Queue::new(Sqs::new(&sdk), setting("JOB_QUEUE_URL")?),
+            delivery: Queue::new(Sqs::new(&sdk), setting("DELIVERY_QUEUE_URL")?),
             sender: Sender::new(&rules)?,
             targets: Targets::new(&public_url),
             tokens: Tokens::default(),

@@ -15,6 +15,7 @@ mod jobs;
 mod keys;
 mod parameters;
 mod problems;
+mod redeliveries;
 mod subscriptions;
 mod types;
 mod workspaces;
@@ -50,6 +51,7 @@ fn routes() -> OpenApiRouter<Arc<Desk>> {
         .merge(inboxes::router())
         .merge(events::router())
         .merge(deliveries::router())
+        .merge(redeliveries::router())
         .merge(keys::router())
         .merge(jobs::router())
         .merge(audit::router())

@@ -49,6 +49,7 @@ fn listed(path: &str) -> &str {
         "clients" => "client",
         "event-types" => "type",
         "subscriptions" => "subscription",
+        "jobs" => "job",
         "deliveries" if path.contains("/events/") => "subscription",
         "deliveries" | "events" => "place",
         other => other,

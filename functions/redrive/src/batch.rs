@@ -7,7 +7,8 @@ use carillon_aws::now;
 use carillon_core::job::JobTask;
 use carillon_core::time::UnixMillis;
 
-use crate::work::{Ground, work};
+use crate::ground::Ground;
+use crate::work::work;
 
 /// What of the function's time is kept to finish a step and answer: this, or a third of it if it is short.
 const FINISHING_TIME: Duration = Duration::from_secs(15);
@@ -40,7 +41,7 @@ async fn on(ground: &impl Ground, body: &str, until: UnixMillis) -> Result<(), l
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::work::testing::Fake;
+    use crate::ground::testing::Fake;
 
     #[tokio::test]
     async fn a_message_that_is_no_task_fails_alone() {

@@ -1,11 +1,16 @@
 //! `redrive`: works off the jobs of the job queue, each in steps that may be done twice.
 
 mod batch;
+mod deletion;
+mod fanning;
+mod ground;
+mod redelivery;
+mod replay;
 mod work;
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 
-use crate::work::Stack;
+use crate::ground::Stack;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {

@@ -7,6 +7,7 @@
 //!
 //! None of it is in the process that is measured, and each server is a few threads that do no more than they must.
 
+mod failed;
 mod function;
 mod sink;
 mod stage;
@@ -14,6 +15,7 @@ mod stand_ins;
 mod tally;
 mod wire;
 
+pub use failed::Failed;
 pub use function::{Function, Used};
 pub use sink::Sink;
 pub use stage::{Fanned, Matches, QUEUE_BATCH, STREAM_BATCH, Stage, records};

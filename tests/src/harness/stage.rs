@@ -6,10 +6,12 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use carillon_core::id::JobId;
+use carillon_core::time::UnixMillis;
 use carillon_local::{ALL_SCOPES, FUNCTIONS, Issuer, LocalAws, profile_dir, root, send};
 use serde_json::{Map, Value, json};
 
-use super::{Function, Lane, Sink, StandIns};
+use super::{Failed, Function, Lane, Sink, StandIns};
 use crate::payloads::{message_record, samples, stream_record};
 use crate::{SUBSCRIBER, Scene, WORKSPACE};
 
@@ -100,9 +102,11 @@ pub struct Stage {
     /// What they deliver to.
     pub sink: Sink,
     environments: BTreeMap<&'static str, Map<String, Value>>,
+    subscriptions: Vec<String>,
     samples: HashMap<String, Value>,
     delivery_arn: String,
     expansion_arn: String,
+    jobs_arn: String,
     event: Value,
     binaries: PathBuf,
     _issuer: Issuer,
@@ -141,9 +145,11 @@ impl Stage {
             stand_ins,
             sink,
             environments,
+            subscriptions: models.into_iter().map(|(_, model)| model).collect(),
             samples: samples.collect(),
             delivery_arn,
             expansion_arn,
+            jobs_arn: arn("JobQueueArn"),
             event: serde_json::from_slice(&event)?,
             binaries: profile_dir()?,
             _issuer: issuer,
@@ -154,8 +160,37 @@ impl Stage {
 
     /// Starts a function as its template has it.
     pub fn start(&self, function: &str) -> Result<Function> {
-        let environment = self.environments.get(function).context("there is no such function")?;
-        Function::start(&self.binaries.join(function), environment, self.stand_ins.url())
+        self.start_with(function, &[])
+    }
+
+    /// The same with other variables.
+    pub fn start_with(&self, function: &str, variables: &[(&str, &str)]) -> Result<Function> {
+        let mut environment = self.environments.get(function).context("there is no such function")?.clone();
+        environment.extend(variables.iter().map(|(name, value)| ((*name).to_owned(), json!(value))));
+        Function::start(&self.binaries.join(function), &environment, self.stand_ins.url())
+    }
+
+    /// Says that so many deliveries of the first subscription have failed, and that all of them are to be delivered again:
+    /// the task of the job.
+    pub fn redelivery(&self, count: u64) -> Result<Value> {
+        let subscription = self.subscriptions.first().context("there is no subscription")?;
+        self.stand_ins.fail(Failed::new(WORKSPACE, subscription, count));
+        let job = JobId::new(UnixMillis(count), [7; 10]);
+        self.stand_ins.put(&job_item(job, subscription));
+        Ok(json!({ "v": 1, "workspace": WORKSPACE, "job": job }))
+    }
+
+    /// Works a job off, run after run, as its queue hands it over. How many runs there were, and the seconds that they took.
+    pub fn work_off(&self, redrive: &Function, task: &Value) -> Result<(usize, f64)> {
+        let entry = json!({ "MessageBody": task.to_string(), "MessageGroupId": WORKSPACE });
+        let (mut next, mut runs, mut seconds) = (Some(entry), 0, 0.0);
+        while let Some(entry) = next {
+            seconds += work_off(redrive, &[message_record(&self.jobs_arn, "0", &entry).to_string()])?;
+            runs += 1;
+            let sent = self.stand_ins.sent().messages;
+            next = sent.into_iter().find_map(|(lane, entry)| (lane == Lane::Jobs).then_some(entry));
+        }
+        Ok((runs, seconds))
     }
 
     /// The function's invocation of `events/`.
@@ -336,4 +371,19 @@ async fn data_keys(aws: &LocalAws, rows: &[Value]) -> Result<HashMap<String, Str
         keys.insert(sealed.to_owned(), plain.to_owned());
     }
     Ok(keys)
+}
+
+/// A job that delivers again all that failed of a subscription, as the API would have written it.
+fn job_item(job: JobId, subscription: &str) -> Value {
+    let kind = json!({ "M": { "redeliver": { "M": {
+        "subscription": { "S": subscription }, "ended": { "S": "failed" }, "which": { "M": { "of": { "M": {} } } },
+    } } } });
+    // After all attempts.
+    let now = json!({ "N": "1900000000000" });
+    json!({
+        "pk": { "S": format!("WS#{WORKSPACE}") }, "sk": { "S": format!("JOB#{job}") }, "v": { "N": "1" },
+        "id": { "S": job }, "workspace": { "S": WORKSPACE }, "kind": kind, "state": { "S": "queued" },
+        "done": { "N": "0" }, "looked": { "N": "0" }, "revision": { "N": "1" }, "writer": { "N": "1" },
+        "created_at": now, "updated_at": now, "expires_at": { "N": "9000000000" },
+    })
 }

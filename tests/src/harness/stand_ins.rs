@@ -1,8 +1,9 @@
 //! Stand-ins for DynamoDB, SQS and KMS: they refuse what the real ones would refuse or what no function should ask for,
 //! count the rest, and answer at once or after a while.
 //!
-//! Reads are answered from the rows of the config table, which somebody must have filled. The other tables stay empty:
-//! each event is new, each delivery is at its first attempt, and a conditional write takes place.
+//! Reads are answered from the rows of the config table, which somebody must have filled; of what functions write, jobs
+//! are kept there. The other tables stay empty: each event is new, each delivery is at its first attempt, and a conditional
+//! write takes place. But one subscription can be said to have any number of deliveries that failed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use serde_json::{Map, Value, json};
 
+use super::failed::Failed;
 use super::tally::{Count, REQUEST_BYTES, Tally, item_bytes, read_units, units, write_units};
 use super::wire::{Reply, Request, serve};
 
@@ -60,6 +62,7 @@ struct Shared {
     tables: HashMap<String, Table>,
     queues: HashMap<String, Lane>,
     config: RwLock<Rows>,
+    failed: RwLock<Option<Failed>>,
     data_keys: HashMap<String, String>,
     delay_micros: AtomicU64,
     keeps: AtomicBool,
@@ -118,6 +121,7 @@ impl StandIns {
             tables: tables.into_iter().map(|(name, table)| (output(name).to_owned(), table)).collect(),
             queues: queues.into_iter().map(|(name, lane)| (output(name).to_owned(), lane)).collect(),
             config: RwLock::default(),
+            failed: RwLock::default(),
             data_keys,
             delay_micros: AtomicU64::new(0),
             keeps: AtomicBool::new(false),
@@ -138,10 +142,12 @@ impl StandIns {
 
     /// Puts an item into the config table.
     pub fn put(&self, item: &Value) {
-        let text = |name: &str| item[name]["S"].as_str().unwrap_or_default().to_owned();
-        let row = Row { json: item.to_string(), bytes: item_bytes(item) };
-        let mut config = self.shared.config.write().unwrap_or_else(PoisonError::into_inner);
-        config.entry(text("pk")).or_default().insert(text("sk"), row);
+        self.shared.put(item);
+    }
+
+    /// From now on there are these deliveries as well.
+    pub fn fail(&self, failed: Failed) {
+        *self.shared.failed.write().unwrap_or_else(PoisonError::into_inner) = Some(failed);
     }
 
     /// Has each answer wait for so long from now on.
@@ -154,7 +160,7 @@ impl StandIns {
         self.shared.keeps.store(keeps, Relaxed);
     }
 
-    /// What was written and sent since it was asked last, as far as it was kept.
+    /// What was written and sent since it was asked last, as far as it was kept; the tasks of jobs always are.
     #[must_use]
     pub fn sent(&self) -> Sent {
         std::mem::take(&mut *lock(&self.shared.sent))
@@ -170,6 +176,13 @@ impl StandIns {
 }
 
 impl Shared {
+    fn put(&self, item: &Value) {
+        let text = |name: &str| item[name]["S"].as_str().unwrap_or_default().to_owned();
+        let row = Row { json: item.to_string(), bytes: item_bytes(item) };
+        let mut config = self.config.write().unwrap_or_else(PoisonError::into_inner);
+        config.entry(text("pk")).or_default().insert(text("sk"), row);
+    }
+
     fn answer(&self, request: &Request) -> Reply {
         let delay = self.delay_micros.load(Relaxed);
         if delay > 0 {
@@ -287,6 +300,9 @@ impl Shared {
         if table == Table::Events && self.keeps.load(Relaxed) {
             lock(&self.sent).events.push(keyed.clone());
         }
+        if table == Table::Config && operation == "PutItem" && text_of(keyed, "sk").starts_with("JOB#") {
+            self.put(keyed);
+        }
         let values = || input["ExpressionAttributeValues"].as_object().into_iter().flatten();
         let bytes = match operation {
             "PutItem" => item_bytes(keyed),
@@ -351,6 +367,11 @@ impl Shared {
     }
 
     fn row(&self, table: Table, pk: &str, sk: &str) -> (Option<String>, usize) {
+        if table == Table::Deliveries {
+            let failed = self.failed.read().unwrap_or_else(PoisonError::into_inner);
+            let row = failed.as_ref().and_then(|failed| failed.row(pk, sk));
+            return row.map_or((None, 0), |row| (Some(row.to_string()), item_bytes(&row)));
+        }
         let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
         let row = config.get(pk).and_then(|partition| partition.get(sk)).filter(|_| table == Table::Config);
         (row.map(|row| row.json.clone()), row.map_or(0, |row| row.bytes))
@@ -389,6 +410,11 @@ impl Shared {
         let table = self.table(input)?;
         expressions(input)?;
         let value = |name: &str| input["ExpressionAttributeValues"][name]["S"].as_str().unwrap_or_default();
+        if table == Table::Deliveries
+            && let Some(failed) = &*self.failed.read().unwrap_or_else(PoisonError::into_inner)
+        {
+            return Ok(failed_page(failed, input));
+        }
         let condition = input["KeyConditionExpression"].as_str().ok_or("no condition")?;
         let wanted: Box<dyn Fn(&str) -> bool> = match condition.split_once(" AND ") {
             None => Box::new(|_| true),
@@ -438,7 +464,7 @@ impl Shared {
             check(body.starts_with(r#"{"v":"#), "a message without a version")?;
             answers.push(json!({ "Id": id, "MessageId": id, "MD5OfMessageBody": "" }));
         }
-        if self.keeps.load(Relaxed) {
+        if self.keeps.load(Relaxed) || lane == Lane::Jobs {
             lock(&self.sent).messages.extend(entries.iter().map(|entry| (lane, entry.clone())));
         }
         let answer = json!({ "Successful": answers, "Failed": [] }).to_string();
@@ -495,6 +521,28 @@ impl Lane {
             Self::Jobs => "jobs",
         }
     }
+}
+
+/// A page of the index of what has failed, or of what else is asked for of it, which is nothing.
+fn failed_page(failed: &Failed, input: &Value) -> Good {
+    let value = |name: &str| text_of(&input["ExpressionAttributeValues"], name);
+    let limit = input["Limit"].as_u64().and_then(|limit| limit.try_into().ok()).unwrap_or(usize::MAX);
+    let start = text_of(&input["ExclusiveStartKey"], "stands");
+    let (items, next) = failed.page(value(":pk"), (value(":low"), value(":high")), start, limit);
+    let bytes: usize = items.iter().map(item_bytes).sum();
+    #[expect(clippy::cast_precision_loss, reason = "a page has few units")]
+    let reads = read_units(bytes) as f64 * 0.5;
+    let count = Count { items: items.len() as u64, reads, ..Count::default() };
+    let mut answer = json!({ "Count": items.len(), "Items": items });
+    if let Some(next) = next {
+        answer["LastEvaluatedKey"] = next;
+    }
+    Good { kind: format!("Query {}", Table::Deliveries.name()), count, answer: answer.to_string() }
+}
+
+/// A text among attributes.
+fn text_of<'a>(attributes: &'a Value, name: &str) -> &'a str {
+    attributes[name]["S"].as_str().unwrap_or_default()
 }
 
 /// What expressions name must be given, and what is given must be named: DynamoDB refuses anything else.

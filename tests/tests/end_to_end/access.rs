@@ -59,6 +59,7 @@ impl Doors {
             "client" => "lead".to_owned(),
             "type" => "consent:created".to_owned(),
             "job" => "job_00000000000000000000000000".to_owned(),
+            "delivery" => "dlv_00000000000000000000000000000000".to_owned(),
             other => other.to_owned(),
         })
     }
@@ -248,6 +249,9 @@ fn body(operation: &str) -> (&'static str, Vec<u8>) {
             ("application/json", json!({ "description": "A type", "schema": {}, "sample": {} }))
         }
         "dryRun" => ("application/json", json!({ "types": ["*"] })),
+        "replay" | "fanOut" => {
+            ("application/json", json!({ "since": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z" }))
+        }
         _ => ("application/json", json!({})),
     };
     (content_type, body.to_string().into_bytes())

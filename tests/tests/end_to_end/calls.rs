@@ -16,6 +16,34 @@ async fn an_event_takes_one_write_and_a_delivery_another() -> Result<()> {
     spawn_blocking(move || count_calls(&stage)).await?
 }
 
+/// Also the small version of `cargo xtask bench redrive`.
+#[tokio::test]
+async fn a_redelivery_takes_few_calls_for_each_delivery() -> Result<()> {
+    let stage = Stage::set("calls-redrive", &[Matches::One]).await?;
+    spawn_blocking(move || count_redelivery(&stage)).await?
+}
+
+fn count_redelivery(stage: &Stage) -> Result<()> {
+    const COUNT: u64 = 1_000;
+    const PAGES: usize = 10;
+    let redrive = stage.start_with("redrive", &[("TASKS_PER_SECOND", "1000000")])?;
+    let task = stage.redelivery(COUNT)?;
+    let (runs, _) = stage.work_off(&redrive, &task)?;
+    let tally = stage.stand_ins.tally()?;
+    assert_eq!((runs, tally.of("SendMessageBatch delivery").items), (1, COUNT));
+    assert_eq!(tally.of("SendMessageBatch delivery").calls, COUNT / 10);
+    // For each page its rows, the subscription and where the job goes on; before all the job.
+    assert_eq!(tally.of("BatchGetItem").calls, PAGES as u64);
+    assert_eq!(
+        (tally.of("PutItem config").calls, tally.of("GetItem config").calls),
+        (PAGES as u64, PAGES as u64 + 1)
+    );
+    // All shards of the index for each page, some of them twice.
+    let queries = tally.of("Query deliveries").calls;
+    assert!((160..=250).contains(&queries), "{queries} queries for {PAGES} pages");
+    Ok(())
+}
+
 fn count_calls(stage: &Stage) -> Result<()> {
     let deliveries = EVENTS * Matches::Ten.deliveries();
     stage.stand_ins.keep(true);

@@ -20,6 +20,7 @@ mod mtls;
 mod pauses;
 mod permissions;
 mod pipeline;
+mod redelivery;
 mod repetitions;
 mod runbook;
 mod samples;

@@ -44,7 +44,7 @@ async fn each_function_is_denied_what_is_not_its_work() -> Result<()> {
     denied(
         &scene,
         "api",
-        &["sqs", "send-message", "--queue-url", output("DeliveryQueueUrl"), "--message-body", "x"],
+        &["sqs", "send-message", "--queue-url", output("ExpansionQueueUrl"), "--message-body", "x"],
     )?;
     denied(
         &scene,
@@ -82,7 +82,12 @@ async fn each_function_is_denied_what_is_not_its_work() -> Result<()> {
         "deliver",
         &["dynamodb", "put-item", "--table-name", output("InboxesTable"), "--item", key],
     )?;
-    denied(&scene, "clock", &["dynamodb", "get-item", "--table-name", output("ConfigTable"), "--key", key])?;
+    denied(
+        &scene,
+        "redrive",
+        &["dynamodb", "put-item", "--table-name", output("DeliveriesTable"), "--item", key],
+    )?;
+    denied(&scene, "clock", &["dynamodb", "put-item", "--table-name", output("ConfigTable"), "--item", key])?;
     denied(
         &scene,
         "clock",

@@ -89,6 +89,24 @@ kinds! {
         "A version of an event type never changes, and a type of the catalogue cannot be defined anew. Put the new \
          definition under the next version, or under another name."
     }
+    DELIVERY_NOT_FAILED {
+        "delivery-not-failed", "The delivery has not failed", CONFLICT,
+        "Only what has failed is delivered again as a matter of course; `detail` says where the delivery stands. With `force` \
+         one that is under way is begun anew, and one that was delivered is delivered once more."
+    }
+    DELIVERY_CANCELLED {
+        "delivery-cancelled", "The delivery was cancelled", CONFLICT,
+        "Its subscription was deleted before it was done. It is delivered to nobody any more."
+    }
+    SUBSCRIPTION_NOT_ACTIVE {
+        "subscription-not-active", "The subscription gets no deliveries", CONFLICT,
+        "The subscription is disabled, or its endpoint's owner has not confirmed it yet, so what was delivered again would \
+         fail again. Enable it or have it confirmed first. A paused subscription is no obstacle: what it is to get is held."
+    }
+    JOB_NOT_CANCELLABLE {
+        "job-not-cancellable", "The job cannot be cancelled", CONFLICT,
+        "It has ended already, or it deletes a workspace, which is of no use to anybody when it is half deleted."
+    }
     TOO_MANY_SECRETS {
         "too-many-secrets", "Too many secrets still sign", CONFLICT,
         "Secrets that were rotated sign beside the present one until their overlap ends, and the subscription has as many \

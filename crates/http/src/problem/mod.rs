@@ -46,6 +46,14 @@ pub enum Problem {
     NotConfirmed,
     /// The name and version of an event type are another definition's.
     EventTypeConflict,
+    /// The delivery stands so, and was not forced.
+    DeliveryNotFailed(&'static str),
+    /// The delivery's subscription was deleted.
+    DeliveryCancelled,
+    /// The subscription is disabled, or not confirmed.
+    SubscriptionNotActive,
+    /// The job has ended, or is not one that can end before it is done.
+    JobNotCancellable,
     /// The subscription has as many secrets that still sign as it may have.
     TooManySecrets,
     /// The workspace has as many inboxes as it may have, or the subscriber its share of them.
@@ -107,6 +115,10 @@ impl Problem {
             Self::TitleTaken => kind::TITLE_TAKEN,
             Self::NotConfirmed => kind::NOT_CONFIRMED,
             Self::EventTypeConflict => kind::EVENT_TYPE_CONFLICT,
+            Self::DeliveryNotFailed(_) => kind::DELIVERY_NOT_FAILED,
+            Self::DeliveryCancelled => kind::DELIVERY_CANCELLED,
+            Self::SubscriptionNotActive => kind::SUBSCRIPTION_NOT_ACTIVE,
+            Self::JobNotCancellable => kind::JOB_NOT_CANCELLABLE,
             Self::TooManySecrets => kind::TOO_MANY_SECRETS,
             Self::TooManyInboxes => kind::TOO_MANY_INBOXES,
             Self::TooEarlyToRotate => kind::TOO_EARLY_TO_ROTATE,
@@ -175,6 +187,7 @@ impl Problem {
             Self::BatchTooLarge => {
                 Some(format!("A batch has at most {BATCH_EVENTS_MAX} events and {BATCH_BYTES_MAX} bytes."))
             }
+            Self::DeliveryNotFailed(status) => Some(format!("It is {status}.")),
             Self::UnsupportedMediaType(expected) => Some(format!("Send {expected}.")),
             Self::Forbidden
             | Self::NotFound
@@ -184,6 +197,9 @@ impl Problem {
             | Self::TitleTaken
             | Self::NotConfirmed
             | Self::EventTypeConflict
+            | Self::DeliveryCancelled
+            | Self::SubscriptionNotActive
+            | Self::JobNotCancellable
             | Self::TooManySecrets
             | Self::TooManyInboxes
             | Self::TooEarlyToRotate

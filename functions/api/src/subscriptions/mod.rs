@@ -40,6 +40,8 @@ use crate::desk::{Desk, List, ListQuery, by, id_bytes};
 use crate::problems::Common;
 use crate::{inboxes, keys};
 
+pub(crate) use self::input::TypePatternShown;
+
 use self::input::{Against, SubscriptionInput, Wish};
 use self::secrets::Owner;
 use self::shown::{Secrets, Shown, WithSecrets};

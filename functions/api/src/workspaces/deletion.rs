@@ -3,20 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use carillon_aws::config::{StoredWorkspace, Written};
 use carillon_aws::error::AwsError;
 use carillon_aws::now;
-use carillon_aws::queue::Message;
 use carillon_core::id::JobId;
-use carillon_core::job::{Job, JobKind, JobStatus, JobTask};
+use carillon_core::job::{Job, JobKind};
 use carillon_core::workspace::{Workspace, WorkspaceStatus};
 use carillon_http::access::Caller;
 use carillon_http::problem::Problem;
 use http::StatusCode;
-use http::header::LOCATION;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -82,8 +79,7 @@ pub(super) async fn delete(
         Closed::Now(workspace) | Closed::Before(workspace) => workspace,
     };
     let job = hand_over(&desk, &workspace).await?;
-    let location = format!("/v1/workspaces/{}/jobs/{}", job.workspace, job.id);
-    Ok((StatusCode::ACCEPTED, [(LOCATION, location)], Json(jobs::Shown::from(job))).into_response())
+    Ok(jobs::accepted(job))
 }
 
 /// A workspace that nothing comes into any more.
@@ -136,20 +132,12 @@ async fn hand_over(desk: &Desk, workspace: &Workspace) -> Result<Job, Problem> {
     let job = if let Some(job) = desk.config.job(&workspace.id, id).await? {
         job
     } else {
-        let (created_at, updated_at) = (now(), now());
-        let (workspace, kind, status) = (workspace.id.clone(), JobKind::DeleteWorkspace, JobStatus::Queued);
-        let job = Job { id, workspace, kind, status, done: 0, created_at, updated_at };
+        let job = Job::new(id, (workspace.id.clone(), None), JobKind::DeleteWorkspace, now());
+        // Another request may have made it in this moment.
         desk.config.put_job(&job).await?;
         job
     };
-    let body = JobTask::of(&job).to_json().map_err(|error| {
-        tracing::error!(%error, job = %job.id, "a task cannot be written");
-        Problem::Unavailable
-    })?;
-    let message = Message { body, group: job.workspace.to_string(), delay_seconds: 0 };
-    for sent in desk.jobs.send(vec![message]).await {
-        sent?;
-    }
+    jobs::send(desk, &job).await?;
     Ok(job)
 }
 

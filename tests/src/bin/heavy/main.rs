@@ -9,6 +9,7 @@ mod engine;
 mod neighbour;
 mod prove;
 mod rate;
+mod redelivery;
 mod waiting;
 
 use std::process::ExitCode;
@@ -36,6 +37,7 @@ async fn run(arguments: &[&str]) -> Result<()> {
         ["prove", "rate"] => rate::rate().await,
         ["prove", "pause"] => waiting::pause().await,
         ["prove", "clock"] => waiting::clock().await,
+        ["prove", "redelivery"] => redelivery::redelivery().await,
         ["bench", "latency"] => bench::latency().await,
         ["bench", "api"] => bench::api().await,
         ["bench", "size"] => bench::size(),
@@ -44,6 +46,7 @@ async fn run(arguments: &[&str]) -> Result<()> {
         ["bench", "publish"] => engine::publish().await,
         ["bench", "fanout"] => engine::fanout().await,
         ["bench", "together"] => engine::together().await,
+        ["bench", "redrive"] => redelivery::cost().await,
         [bare::COMMAND, url, count] => bare::run(url, count.parse()?).await,
         other => bail!("there is no `{}` here", other.join(" ")),
     }
