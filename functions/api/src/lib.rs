@@ -92,7 +92,7 @@ pub fn complete(document: &mut OpenApi) {
         (name = "jobs", description = "Work that outlasts a request"),
         (name = "about", description = "The API itself. Open to everybody"),
     ),
-    components(schemas(Problem)),
+    components(schemas(Problem, deliveries::AttemptedStatus)),
 )]
 struct About;
 
