@@ -100,7 +100,7 @@ pub fn complete(document: &mut OpenApi) {
         (name = "audit", description = "Who changed what"),
         (name = "about", description = "The API itself. Open to everybody"),
     ),
-    components(schemas(Problem)),
+    components(schemas(Problem, deliveries::AttemptedStatus)),
 )]
 struct About;
 

@@ -23,7 +23,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub(crate) use self::query::{Cursor, Span, SpanQuery, event_type};
+pub(crate) use self::query::{AttemptedStatus, Cursor, Span, SpanQuery, event_type};
 
 use self::pending::Concern;
 use self::query::{DeliveryQuery, Wanted};

@@ -21,7 +21,7 @@ use super::shown::OutcomeShown;
 #[into_params(parameter_in = Query)]
 pub(super) struct DeliveryQuery {
     /// Those that stand so. What is pending is found by its event.
-    #[param(value_type = Option<StatusShown>)]
+    #[param(value_type = Option<AttemptedStatus>)]
     status: Option<String>,
     /// Those whose latest attempt ended so.
     #[param(value_type = Option<OutcomeShown>)]
@@ -50,9 +50,9 @@ pub(crate) struct SpanQuery {
 
 /// Where a delivery with a row can stand.
 #[derive(ToSchema)]
-#[schema(as = AttemptedStatus, rename_all = "camelCase")]
+#[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "describes Status of the core, which knows no OpenAPI")]
-enum StatusShown {
+pub(crate) enum AttemptedStatus {
     Retrying,
     Held,
     Delivered,
