@@ -31,8 +31,8 @@ use crate::authorization::{Proof, Unusable};
 use crate::keyring::{KeyRing, KeyRings, has_all};
 
 /// How long a subscription is taken to be as it was read. A change holds for every attempt that starts 5 s after its
-/// answer, so less than that.
-const KEPT: Duration = Duration::from_secs(4);
+/// answer, and an attempt may wait some seconds for its slot once its subscription is read.
+const KEPT: Duration = Duration::from_secs(2);
 
 /// What an attempt needs of its subscription. It holds secrets, so it has no `Debug`.
 pub struct Target {

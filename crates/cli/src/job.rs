@@ -26,6 +26,7 @@ pub(crate) struct Job {
     status: String,
     #[serde(default)]
     done: u64,
+    looked: Option<u64>,
     subscription: Option<String>,
     created_at: String,
     updated_at: String,
@@ -44,6 +45,7 @@ impl View for Job {
             .with("kind", self.kind.as_str())
             .with("status", Cell::word(self.status.as_str()))
             .with("done", self.done.to_string())
+            .with_some("looked at", self.looked.map(|looked| looked.to_string()))
             .with_some("subscription", self.subscription.as_deref())
             .with("created", full(&self.created_at, now))
             .with("updated", full(&self.updated_at, now))

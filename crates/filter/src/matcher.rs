@@ -18,8 +18,16 @@ pub struct Matcher {
     subscription: SubscriptionId,
     subscriber: SubscriberId,
     types: Vec<TypePattern>,
-    /// `None`: it has one that cannot be compiled, so it wants nothing.
-    filter: Option<Option<Filter>>,
+    filter: Which,
+}
+
+/// Which events of its types it wants.
+#[derive(Debug)]
+enum Which {
+    All,
+    Matching(Filter),
+    /// Its filter cannot be compiled.
+    None,
 }
 
 impl Matcher {
@@ -27,10 +35,13 @@ impl Matcher {
     #[must_use]
     pub fn of(subscription: &Subscription) -> Self {
         let details = &subscription.details;
-        let filter = details.filter.as_ref().map(|source| {
-            let compiled = catch_unwind(AssertUnwindSafe(|| Filter::compile(source)));
-            compiled.ok().and_then(Result::ok)
-        });
+        let filter = match &details.filter {
+            None => Which::All,
+            Some(source) => match catch_unwind(AssertUnwindSafe(|| Filter::compile(source))) {
+                Ok(Ok(filter)) => Which::Matching(filter),
+                _ => Which::None,
+            },
+        };
         Self {
             subscription: subscription.id,
             subscriber: subscription.subscriber.clone(),
@@ -46,13 +57,16 @@ impl Matcher {
         is_addressed
             && self.types.iter().any(|pattern| pattern.matches(&event.event_type))
             && operational::about(event) != Some(self.subscription)
-            && self.filter.as_ref().is_none_or(|filter| passes(filter.as_ref(), event))
+            && match &self.filter {
+                Which::All => true,
+                Which::Matching(filter) => passes(filter, event),
+                Which::None => false,
+            }
     }
 }
 
 /// A panic is the filter's fault alone, and must not keep the events behind this one.
-fn passes(filter: Option<&Filter>, event: &AcceptedEvent) -> bool {
-    let Some(filter) = filter else { return false };
+fn passes(filter: &Filter, event: &AcceptedEvent) -> bool {
     let Ok(json) = serde_json::from_str::<Value>(&event.json) else { return false };
     let verdict = catch_unwind(AssertUnwindSafe(|| filter.matches(&json)));
     matches!(verdict, Ok(Ok(true)))

@@ -216,7 +216,7 @@ async fn redeliver_many(
         let pages = Pages::of(desk.deliveries.clone(), desk.events.clone());
         let counted = count(|behind| {
             let page = pages.redelivery(&workspace.id, &wanted, (now, now), behind);
-            Box::pin(async { page.await.map(Looked::of) })
+            Box::pin(async { page.await.map(|page| Tally::of(&page)) })
         });
         return Ok(Json(counted.await?).into_response());
     }
@@ -265,7 +265,7 @@ async fn replay(
         let wants = |event: &AcceptedEvent| matcher.wants(event);
         let counted = count(|behind| {
             let page = pages.replay(&workspace.id, &wanted, wants, (now, now), behind);
-            Box::pin(async { page.await.map(Looked::of) })
+            Box::pin(async { page.await.map(|page| Tally::of(&page)) })
         });
         return Ok(Json(counted.await?).into_response());
     }
@@ -440,21 +440,21 @@ async fn begin(
 }
 
 /// What a page of a trial comes to.
-struct Looked {
+struct Tally {
     found: usize,
     looked: usize,
     next: Option<Cursor>,
 }
 
-impl Looked {
-    fn of<T>(page: Page<T>) -> Self {
+impl Tally {
+    fn of<T>(page: &Page<T>) -> Self {
         Self { found: page.found.len(), looked: page.looked, next: page.next }
     }
 }
 
 /// Counts what a job would send, page by page.
 async fn count<'a>(
-    page: impl Fn(Option<Cursor>) -> BoxFuture<'a, Result<Looked, AwsError>>,
+    page: impl Fn(Option<Cursor>) -> BoxFuture<'a, Result<Tally, AwsError>>,
 ) -> Result<Counted, Problem> {
     let until = now() + TRYING_TIME;
     let (mut counted, mut looked, mut cursor) = (Counted::default(), 0, None);
@@ -563,7 +563,7 @@ mod tests {
         let place =
             |number| Some(Cursor { accepted_at: UnixMillis(number), event: EventDigest::of("/s", "1") });
         let page = |found, looked, next| {
-            Box::pin(std::future::ready(Ok(Looked { found, looked, next }))) as BoxFuture<'_, _>
+            Box::pin(std::future::ready(Ok(Tally { found, looked, next }))) as BoxFuture<'_, _>
         };
         let whole = count(|behind| match behind {
             None => page(2, 100, place(1)),

@@ -50,7 +50,7 @@ pub(crate) struct List {
     /// Which event's
     #[arg(long, value_name = "ID", conflicts_with_all = ["status", "outcome", "event_type", "since", "until"])]
     event: Option<String>,
-    /// Only those that are so: pending, retrying, held, delivered, failed or cancelled
+    /// Only those that are so: retrying, held, delivered, failed or cancelled
     #[arg(long)]
     status: Option<String>,
     /// Only those whose last attempt ended so: timedOut or serverError, for example

@@ -32,7 +32,7 @@ pub(crate) struct Redeliver {
     /// Certain deliveries, `dlv_...`; without any, all that fit
     #[arg(conflicts_with_all = ["statuses", "since", "until", "event_types", "dry_run"])]
     deliveries: Vec<String>,
-    /// Though it is delivered already
+    /// Though it is delivered already, or under way
     #[arg(long, requires = "deliveries", conflicts_with = "wait")]
     force: bool,
     /// Those that are so; failed, if nothing is said. Several between commas
