@@ -36,7 +36,9 @@ pub(crate) struct Life {
     under_way: Vec<(usize, (u32, u32), Kind)>,
     /// How often a receiver has accepted it.
     accepted: u64,
-    /// Whether a copy of a task was dropped since another one had its attempt.
+    /// Whether a copy of a task was dropped since another one had its attempt. It may have been the same message twice,
+    /// which is gone with it: should the other one's function die between record and letter, nobody sends the letter.
+    /// The delivery has failed with its reason all the same, and can be redelivered.
     pub(crate) is_overtaken: bool,
 }
 

@@ -41,7 +41,7 @@ use crate::world::World;
 const RUNS: u64 = 20_000;
 
 /// Within how many runs each broken rule must be found out.
-const RUNS_TO_FIND: u64 = 4000;
+const RUNS_TO_FIND: u64 = 20_000;
 
 /// Within how much time all comes to rest, in milliseconds: longer than the longest retry policy.
 const RESTS_WITHIN: u64 = 60 * 3_600_000;

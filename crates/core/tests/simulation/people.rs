@@ -1,20 +1,22 @@
 //! What people do: publish, set up, change their minds, and operate; at random times, until all is healed.
 
-use carillon_core::delivery::{Ask, Status};
+use carillon_core::delivery::{Ask, Row, Status};
+use carillon_core::health::{Lesson, UNANSWERED_MAX};
 use carillon_core::matching::Range;
+use carillon_core::outcome::OutcomeClass;
 use carillon_core::time::UnixMillis;
 
 use crate::queue::{Body, QueueName, Task};
 use crate::receiver::Manner;
 use crate::sim::Sim;
-use crate::tables::Item;
 use crate::workers::clock;
 use crate::world::{BEGIN, STREAM_SHARDS, Standing};
 
 /// How long a request to the API takes at most, in milliseconds.
 const API_TIMEOUT: u64 = 15_000;
 
-const MINUTE: u64 = 60_000;
+/// For how many seconds something is waited for that is worth a redelivery.
+const TRIES: usize = 90;
 
 /// How often an operator looks after queues once all is healed, in milliseconds.
 const ROUNDS_APART: u64 = 600_000;
@@ -156,7 +158,7 @@ async fn do_something(sim: Sim, at: u64) {
         13 | 14 => replay_letters(&sim),
         15 => sim.world().move_back(QueueName::Crashed),
         16 => redeliver(&sim, delivery, false),
-        17 | 18 => redeliver_under_way(&sim, delivery),
+        17 | 18 => redeliver_under_way(&sim, delivery).await,
         19 => replay(&sim, delivery),
         20 => hold_while_forgotten(&sim).await,
         _ => fan_out_again(&sim, delivery),
@@ -228,53 +230,77 @@ pub(crate) fn replay_letters(sim: &Sim) {
     moved.into_iter().for_each(|message| world.put(QueueName::Delivery, message.body, 0));
 }
 
-/// Redelivers one by the API, which looks first whether it may: the row may have moved on when the task comes.
+/// Redelivers one. Whether it may be is for its row to say when the task comes; in the end only what failed is.
 pub(crate) fn redeliver(sim: &Sim, delivery: usize, forced: bool) {
     let mut world = sim.world();
     let Some(item) = &world.rows[delivery] else { return };
     let row = item.row.clone();
-    if row.status == Status::Failed || (forced && row.status != Status::Cancelled) {
+    let is_asked = !world.is_healed || row.status == Status::Failed;
+    if is_asked {
         world.tell(|| format!("delivery {delivery} is redelivered, forced: {forced}"));
         let ask = Ask::NewRound { after: row.round, forced };
         world.put(QueueName::Delivery, Body::Task(Task { delivery, ask, slot: None }), 0);
     }
 }
 
-/// By force, what is under way if anything is.
-fn redeliver_under_way(sim: &Sim, delivery: usize) {
-    let under_way = {
-        let world = sim.world();
-        let open = |item: &Option<Item>| {
-            item.as_ref().is_some_and(|item| matches!(item.row.status, Status::Retrying | Status::Held))
+/// By force, what is under way if anything is soon, and best while an attempt is made.
+async fn redeliver_under_way(sim: &Sim, delivery: usize) {
+    for _ in 0..TRIES {
+        let under_way = {
+            let world = sim.world();
+            let is_made = |row: &Row| row.lease_until.is_some_and(|until| until.0 > world.now);
+            let is_its = |number: &usize| {
+                world.rows[*number].as_ref().is_some_and(|item| {
+                    item.row.status == Status::Held
+                        || item.row.status == Status::Retrying && is_made(&item.row)
+                })
+            };
+            (0..world.rows.len()).map(|number| (number + delivery) % world.rows.len()).find(is_its)
         };
-        (0..world.rows.len()).find(|number| (*number + delivery) % 3 > 0 && open(&world.rows[*number]))
-    };
-    redeliver(sim, under_way.unwrap_or(delivery), true);
+        if let Some(delivery) = under_way {
+            return redeliver(sim, delivery, true);
+        }
+        sim.sleep(1000).await;
+    }
+    redeliver(sim, delivery, true);
 }
 
-/// Holds something again when the note that it held something is about to be forgotten.
+/// Holds something again when the note that it held something is about to be forgotten: a receiver is found not to answer,
+/// and a moment later what it got is redelivered.
 async fn hold_while_forgotten(sim: &Sim) {
     let note =
         sim.world().notes.iter().next().map(|((_, subscription), noted_at)| (*subscription, *noted_at));
     let Some((subscription, noted_at)) = note else { return };
     let kept = sim.world().pace.note_kept();
     let forgotten_at = clock::next_minute((noted_at + kept).0);
-    sim.sleep_until(forgotten_at.saturating_sub(8000)).await;
+    sim.sleep_until(forgotten_at.saturating_sub(1000)).await;
     if sim.world().is_healed {
         return;
     }
-    stand(sim, subscription, Standing::Paused);
-    let moment = sim.world().chance.below(500);
+    open_circuit(sim, subscription);
+    let moment = sim.world().chance.below(150);
     sim.sleep_until(forgotten_at + moment).await;
     let (all, subscriptions) = {
         let world = sim.world();
         (world.rows.len(), world.subscriptions.len())
     };
     (subscription..all).step_by(subscriptions).for_each(|delivery| redeliver(sim, delivery, true));
-    sim.sleep(MINUTE).await;
-    if !sim.world().is_healed {
-        stand(sim, subscription, Standing::Active);
+}
+
+/// As many attempts in a row as that takes found no connection.
+fn open_circuit(sim: &Sim, subscription: usize) {
+    let mut world = sim.world();
+    let (pace, revision) = (world.pace, world.subscriptions[subscription].target.revision);
+    let ended = UnixMillis(world.now);
+    world.receivers[subscription].manner = Manner::Unreachable;
+    let state = &mut world.states[subscription];
+    let lesson = Lesson { outcome: OutcomeClass::Unreachable, ended, trial: false, told: false };
+    let mut health = state.health(revision);
+    for _ in 0..UNANSWERED_MAX {
+        health = health.after(lesson, &pace).unwrap_or(health);
     }
+    (state.health, state.health_of) = (health, revision);
+    state.health_writes += 1;
 }
 
 /// An event is replayed for a subscription that never got it.

@@ -35,7 +35,7 @@ pub(crate) async fn read(sim: Sim, shard: usize) {
         // Shards are read in any order, some long after others.
         let pause = {
             let mut world = sim.world();
-            if world.is_healed { MINUTE } else { world.chance.one_of(&[100, PAUSE, 20 * PAUSE, MINUTE]) }
+            if world.is_healed { 10 * MINUTE } else { world.chance.one_of(&[100, PAUSE, 20 * PAUSE, MINUTE]) }
         };
         sim.sleep(pause).await;
     }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use carillon_core::delivery::{Admission, Ask, Decision, FailReason, HeldBy, admit, decide};
+use carillon_core::delivery::{Admission, Ask, Decision, FailReason, HeldBy, Status, admit, decide};
 use carillon_core::health::{Health, Lesson};
 use carillon_core::operational::FAILING_ATTEMPT;
 use carillon_core::outcome::{Failure, Outcome, OutcomeClass};
@@ -159,6 +159,12 @@ fn admission(world: &World, task: Task, now: UnixMillis) -> Admission {
         }
         (Admission::Drop, Ask::NewRound { after, .. })
             if !world.keeps(Rule::RoundFollowsFailure) && row.is_some_and(|row| row.round == after) =>
+        {
+            Admission::NewRound
+        }
+        (Admission::Drop | Admission::Letter { .. }, Ask::NewRound { .. })
+            if !world.keeps(Rule::RoundFollowsItsOwn)
+                && row.is_some_and(|row| row.status == Status::Failed) =>
         {
             Admission::NewRound
         }
