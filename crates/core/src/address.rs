@@ -79,7 +79,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     global_unicast && !special
 }
 
-/// The IPv4 address in one of the well-known prefix 64:ff9b::/96 (RFC 6052), which networks with IPv6 alone reach
+/// The IPv4 address in one of the well-known prefix `64:ff9b::/96` (RFC 6052), which networks with IPv6 alone reach
 /// IPv4 hosts by.
 fn nat64(address: Ipv6Addr) -> Option<Ipv4Addr> {
     match address.segments() {

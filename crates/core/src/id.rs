@@ -191,7 +191,7 @@ impl From<EventId> for EventDigest {
 pub struct WorkspaceId(String);
 
 impl WorkspaceId {
-    /// `ws_` and a UUIDv7, for a workspace whose creator named none.
+    /// `ws_` and a `UUIDv7`, for a workspace whose creator named none.
     #[must_use]
     pub fn new(now: UnixMillis, random: [u8; 10]) -> Self {
         Self(format!("ws_{}", BASE32.encode_display(uuid_v7(now, random).as_bytes())))

@@ -100,7 +100,7 @@ pub enum P256Curve {
     P256,
 }
 
-/// The one curve of keys for EdDSA.
+/// The one curve of keys for `EdDSA`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ed25519Curve {
     /// Ed25519.

@@ -33,7 +33,7 @@ pub struct Subscription {
     pub created_at: UnixMillis,
     /// When it was last changed.
     pub updated_at: UnixMillis,
-    /// Grows with each change: its ETag.
+    /// Grows with each change: its `ETag`.
     pub revision: u64,
 }
 

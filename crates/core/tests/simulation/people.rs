@@ -227,7 +227,9 @@ pub(crate) fn replay_letters(sim: &Sim) {
     let letters = world.queue(QueueName::Letters).messages.len();
     let some = if world.is_healed { letters } else { world.chance.index(letters + 1) };
     let moved: Vec<_> = world.queue(QueueName::Letters).messages.drain(..some).collect();
-    moved.into_iter().for_each(|message| world.put(QueueName::Delivery, message.body, 0));
+    for message in moved {
+        world.put(QueueName::Delivery, message.body, 0);
+    }
 }
 
 /// Redelivers one. Whether it may be is for its row to say when the task comes; in the end only what failed is.

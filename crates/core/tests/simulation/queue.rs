@@ -196,7 +196,9 @@ async fn work_off(sim: Sim, name: QueueName, batch: Vec<Message>) {
     let on_the_way = sim.world().chance.between(1, 20);
     sim.sleep(on_the_way).await;
     if !sim.world().keeps(Rule::MessageOutlastsItsWork) {
-        batch.iter().for_each(|message| sim.world().remove(name, message.id));
+        for message in &batch {
+            sim.world().remove(name, message.id);
+        }
     }
     let failed = invoke(&sim, name, &batch).await;
     let mut world = sim.world();

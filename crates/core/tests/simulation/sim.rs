@@ -136,8 +136,12 @@ impl Sim {
             }
             (std::mem::take(&mut world.wakes), std::mem::take(&mut world.kills))
         };
-        wakes.into_iter().for_each(|(at, wake)| self.wake_at(at, wake));
-        kills.into_iter().for_each(|run| self.end(run));
+        for (at, wake) in wakes {
+            self.wake_at(at, wake);
+        }
+        for run in kills {
+            self.end(run);
+        }
     }
 
     /// Drops all that goes on: it holds the simulation, which holds it.

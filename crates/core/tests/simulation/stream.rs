@@ -47,28 +47,25 @@ async fn work_off(sim: &Sim, batch: Vec<usize>) {
         if tries >= TRIES_MAX {
             let mut world = sim.world();
             world.report.given_up += events.len() as u64;
-            events
-                .into_iter()
-                .for_each(|event| world.put(QueueName::FanoutFailures, Body::Unfanned { event }, 0));
+            for event in events {
+                world.put(QueueName::FanoutFailures, Body::Unfanned { event }, 0);
+            }
             continue;
         }
         let records = events.iter().map(|event| Record::of_stream(*event)).collect();
-        match sim.invoke(FUNCTION_TIMEOUT, |run| fan_out(run, records)).await {
-            Some(unfinished) => {
-                let checkpoint = unfinished.first().copied();
-                if let Some(place) = checkpoint {
-                    parts.push_front((events.split_off(place), tries + 1));
-                } else if sim.world().chance.happens(20) && !sim.world().is_healed {
-                    // It was done, but Lambda did not learn of it.
-                    parts.push_front((events, tries + 1));
-                }
+        if let Some(unfinished) = sim.invoke(FUNCTION_TIMEOUT, |run| fan_out(run, records)).await {
+            let checkpoint = unfinished.first().copied();
+            if let Some(place) = checkpoint {
+                parts.push_front((events.split_off(place), tries + 1));
+            } else if sim.world().chance.happens(20) && !sim.world().is_healed {
+                // It was done, but Lambda did not learn of it.
+                parts.push_front((events, tries + 1));
             }
-            None => {
-                let second = events.split_off(events.len() / 2);
-                parts.push_front((second, tries + 1));
-                if !events.is_empty() {
-                    parts.push_front((events, tries + 1));
-                }
+        } else {
+            let second = events.split_off(events.len() / 2);
+            parts.push_front((second, tries + 1));
+            if !events.is_empty() {
+                parts.push_front((events, tries + 1));
             }
         }
         sim.sleep(PAUSE).await;

@@ -50,13 +50,12 @@ pub(crate) async fn fan_out(run: Run, records: Vec<Record>) -> BTreeSet<usize> {
     }
     let mut planned = Vec::new();
     for (place, record) in records.iter().enumerate() {
-        match plan(&run, *record).await {
-            Ok(messages) => planned.extend(messages.into_iter().map(|(to, body)| (place, to, body))),
-            Err(Undone) => {
-                unfinished.insert(place);
-                if record.is_of_stream {
-                    break;
-                }
+        if let Ok(messages) = plan(&run, *record).await {
+            planned.extend(messages.into_iter().map(|(to, body)| (place, to, body)))
+        } else {
+            unfinished.insert(place);
+            if record.is_of_stream {
+                break;
             }
         }
     }
