@@ -16,6 +16,7 @@ const AUDIENCE: &str = "carillon";
 const SLOW: Duration = Duration::from_secs(8);
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one story, told in its order")]
 async fn deliveries_are_shown_as_they_stand() -> Result<()> {
     let scene = Scene::set("deliveries", &[]).await?;
     let subscribe = async |path: &str, more: Value| {

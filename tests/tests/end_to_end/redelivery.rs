@@ -252,7 +252,7 @@ async fn what_was_never_fanned_out_is_fanned_out_again() -> Result<()> {
 /// Events of two types, in turn.
 async fn publish(scene: &Scene, numbers: std::ops::Range<usize>) -> Result<()> {
     let of = |number: usize| {
-        let kind = if number % 2 == 0 { "consent:created" } else { "consent:revoked" };
+        let kind = if number.is_multiple_of(2) { "consent:created" } else { "consent:revoked" };
         event(&format!("e-{number}"), kind, &json!({ "number": number }))
     };
     for events in numbers.map(of).collect::<Vec<_>>().chunks(100) {
