@@ -131,7 +131,7 @@ mod tests {
                 count += 1;
             }
         }
-        assert_eq!(count, 7);
+        assert_eq!(count, 9);
     }
 
     #[test]

@@ -10,15 +10,14 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use carillon_aws::error::AwsError;
 use carillon_aws::now;
 use carillon_aws::queue::Message;
-use carillon_aws::redelivery::{Page, Pages};
+use carillon_aws::redelivery::Pages;
 use carillon_core::delivery::{Ask, Status};
 use carillon_core::event::AcceptedEvent;
 use carillon_core::id::{DeliveryId, JobId, SubscriberId, SubscriptionId, WorkspaceId};
 use carillon_core::invalid::{Findings, Invalid};
-use carillon_core::job::{Cursor, DELIVERIES_MAX, Ended, Job, JobKind, Redelivery, Replay, Span, Which};
+use carillon_core::job::{DELIVERIES_MAX, Ended, Job, JobKind, Redelivery, Replay, Span, Which};
 use carillon_core::matching::CLOCK_SKEW;
 use carillon_core::subscription::{Status as SubscriptionStatus, Subscription, read_types};
 use carillon_core::task::{DeliveryTask, EventRef};
@@ -28,7 +27,6 @@ use carillon_filter::Matcher;
 use carillon_http::access::Caller;
 use carillon_http::body::{JsonBody, read_json};
 use carillon_http::problem::Problem;
-use futures::future::BoxFuture;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -213,12 +211,7 @@ async fn redeliver_many(
     let (dry_run, now) = (many.dry_run, now());
     let wanted = many.check(subscription.id)?;
     if dry_run {
-        let pages = Pages::of(desk.deliveries.clone(), desk.events.clone());
-        let counted = count(|behind| {
-            let page = pages.redelivery(&workspace.id, &wanted, (now, now), behind);
-            Box::pin(async { page.await.map(|page| Tally::of(&page)) })
-        });
-        return Ok(Json(counted.await?).into_response());
+        return Ok(Json(count(&desk, &workspace.id, Tried::Redelivery(&wanted), now).await?).into_response());
     }
     gets_deliveries(&subscription)?;
     begin(&desk, (workspace.id, Some(subscription.subscriber)), JobKind::Redeliver(wanted)).await
@@ -260,13 +253,8 @@ async fn replay(
     let span = within(span, &workspace, now.minus(desk.retention));
     let wanted = Replay { subscription: subscription.id, span };
     if events.dry_run {
-        let pages = Pages::of(desk.deliveries.clone(), desk.events.clone());
         let matcher = Matcher::of(&subscription);
-        let wants = |event: &AcceptedEvent| matcher.wants(event);
-        let counted = count(|behind| {
-            let page = pages.replay(&workspace.id, &wanted, wants, (now, now), behind);
-            Box::pin(async { page.await.map(|page| Tally::of(&page)) })
-        });
+        let counted = count(&desk, &workspace.id, Tried::Replay(&wanted, &matcher), now);
         return Ok(Json(counted.await?).into_response());
     }
     gets_deliveries(&subscription)?;
@@ -439,28 +427,32 @@ async fn begin(
     jobs::begin(desk, Job::new(id, of, kind, now())).await
 }
 
-/// What a page of a trial comes to.
-struct Tally {
-    found: usize,
-    looked: usize,
-    next: Option<Cursor>,
+/// What is only counted.
+enum Tried<'a> {
+    Redelivery(&'a Redelivery),
+    Replay(&'a Replay, &'a Matcher),
 }
 
-impl Tally {
-    fn of<T>(page: &Page<T>) -> Self {
-        Self { found: page.found.len(), looked: page.looked, next: page.next }
-    }
-}
-
-/// Counts what a job would send, page by page.
-async fn count<'a>(
-    page: impl Fn(Option<Cursor>) -> BoxFuture<'a, Result<Tally, AwsError>>,
+/// Counts what a job would send that was asked for now.
+async fn count(
+    desk: &Desk,
+    workspace: &WorkspaceId,
+    tried: Tried<'_>,
+    asked_at: UnixMillis,
 ) -> Result<Counted, Problem> {
-    let until = now() + TRYING_TIME;
+    let pages = Pages::of(desk.deliveries.clone(), desk.events.clone());
+    let until = asked_at + TRYING_TIME;
     let (mut counted, mut looked, mut cursor) = (Counted::default(), 0, None);
     while looked < TRIED_MAX && now() < until {
-        let page = page(cursor).await?;
-        counted.count += page.found;
+        let times = (asked_at, now());
+        let page = match tried {
+            Tried::Redelivery(wanted) => pages.redelivery(workspace, wanted, times, cursor).await?,
+            Tried::Replay(wanted, matcher) => {
+                let wants = |event: &AcceptedEvent| matcher.wants(event);
+                pages.replay(workspace, wanted, wants, times, cursor).await?
+            }
+        };
+        counted.count += page.found.len();
         looked += page.looked;
         cursor = page.next;
         if cursor.is_none() {
@@ -556,22 +548,5 @@ mod tests {
         assert_eq!(pointer("2026-11-22T09:30:06Z", None), "/since");
         assert_eq!(pointer("2026-11-22T09:30:02Z", Some("2026-11-22T09:30:01Z")), "/until");
         assert_eq!(pointer("2026-11-22T09:30:02Z", Some("soon")), "/until");
-    }
-
-    #[tokio::test]
-    async fn a_trial_counts_until_the_end_or_its_bound() {
-        let place =
-            |number| Some(Cursor { accepted_at: UnixMillis(number), event: EventDigest::of("/s", "1") });
-        let page = |found, looked, next| {
-            Box::pin(std::future::ready(Ok(Tally { found, looked, next }))) as BoxFuture<'_, _>
-        };
-        let whole = count(|behind| match behind {
-            None => page(2, 100, place(1)),
-            Some(_) => page(1, 7, None),
-        });
-        let whole = whole.await.unwrap();
-        assert_eq!((whole.count, whole.complete), (3, true));
-        let endless = count(|_| page(50, 100, place(1))).await.unwrap();
-        assert_eq!((endless.count, endless.complete), (5000, false));
     }
 }

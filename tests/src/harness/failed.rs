@@ -57,7 +57,7 @@ impl Failed {
         let (time, _) = sk.split_once('#')?;
         let attempt = json!({ "M": {
             "round": { "N": "1" }, "number": { "N": "1" }, "at": { "N": time }, "durationMs": { "N": "12" },
-            "outcome": { "S": "refused" }, "status": { "N": "413" }, "response": { "S": "too large" },
+            "outcome": { "S": "unacceptable" }, "status": { "N": "413" }, "response": { "S": "too large" },
         } });
         Some(json!({
             "pk": { "S": pk }, "sk": { "S": sk }, "v": { "N": "1" }, "writer": { "N": "7" },

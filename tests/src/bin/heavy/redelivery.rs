@@ -21,12 +21,7 @@ const LOOK_PERIOD: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_mins(10);
 
 /// What a dead function held comes back within seconds, and a run is short enough that there are several.
-const TIMES: [(&str, &str); 4] = [
-    ("RedriveTimeoutSeconds", "15"),
-    ("DeliverTimeoutSeconds", "15"),
-    ("FanoutTimeoutSeconds", "15"),
-    ("QueueVisibilitySeconds", "15"),
-];
+const TIMES: [(&str, &str); 2] = [("RedriveTimeoutSeconds", "15"), ("JobVisibilitySeconds", "15")];
 
 /// An unoptimised build is only to show that all of it runs.
 const MILLION: u64 = if cfg!(debug_assertions) { 20_000 } else { 1_000_000 };
