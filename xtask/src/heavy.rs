@@ -1,12 +1,13 @@
 //! `cargo xtask prove` and `bench`: they live in the package of the end-to-end tests, since they need what those need
 //! and nobody who types `cargo xtask up` should wait for it.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::process::Command;
 
 use anyhow::{Result, bail};
 use carillon_local::{build_workspace, profile_dir, run};
 
-const PROOFS: [&str; 5] = ["deploy", "many", "load", "neighbour", "rate"];
+const PROOFS: [&str; 6] = ["deploy", "faults", "many", "load", "neighbour", "rate"];
 const BENCHES: [&str; 8] =
     ["latency", "api", "size", "coldstart", "deliver", "publish", "fanout", "together"];
 /// What these measure is what deploys.
@@ -15,6 +16,12 @@ const RELEASE_BENCHES: [&str; 6] = ["size", "coldstart", "deliver", "publish", "
 pub(crate) fn prove(name: &str) -> Result<()> {
     known("prove", name, &PROOFS)?;
     heavy(&["prove", name], false)
+}
+
+/// The claim that nothing is lost under the faults that this seed draws, or any.
+pub(crate) fn prove_faults(seed: Option<u64>) -> Result<()> {
+    let seed = seed.unwrap_or_else(|| RandomState::new().hash_one("a seed"));
+    heavy(&["prove", "faults", "--seed", &seed.to_string()], false)
 }
 
 pub(crate) fn bench(name: &str, release: bool) -> Result<()> {

@@ -24,12 +24,12 @@ impl Dice {
         hash.update(self.seed.to_be_bytes());
         hash.update(self.throws.to_be_bytes());
         hash.update(&self.name);
-        hash.finalize().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+        hash.finalize().iter().take(8).fold(0, |number, byte| (number << 8) | u64::from(*byte))
     }
 
     /// A number below `end`; 0 if that is 0.
     pub fn below(&mut self, end: u64) -> u64 {
-        let scaled = u128::from(self.number()) * u128::from(end) >> 64;
+        let scaled = (u128::from(self.number()) * u128::from(end)) >> 64;
         u64::try_from(scaled).unwrap_or_default()
     }
 

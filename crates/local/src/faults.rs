@@ -26,9 +26,9 @@ const DELAY_MAX_MS: u64 = 300;
 const LONG_DELAY_ONE_OF: u64 = 20;
 const LONG_DELAY: Duration = Duration::from_secs(2);
 
-/// How old a stale answer is: an index or a replica lags behind by less than a second as a rule.
+/// How old a stale answer is: an index or a replica lags behind by less than a second as a rule, and by more at times.
 const STALE_MIN: Duration = Duration::from_millis(100);
-const STALE_MAX: Duration = Duration::from_secs(1);
+const STALE_MAX: Duration = Duration::from_secs(3);
 
 /// The namespaces of error types, as the services write them.
 const DYNAMODB_ERROR: &str = "com.amazonaws.dynamodb.v20120810#";
@@ -571,7 +571,11 @@ fn reply(status: u16, body: &Value) -> Reply {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::{Command, Stdio};
     use std::sync::Arc;
+
+    use tokio::task::spawn_blocking;
 
     use super::*;
     use crate::proxy::Proxy;
@@ -801,6 +805,22 @@ mod tests {
             scene.reached().iter().map(|request| request.header("x-amz-target").to_owned()).collect();
         let sent = "AmazonSQS.SendMessageBatch";
         assert_eq!(targets, [sent, sent, "DynamoDB_20120810.PutItem"]);
+    }
+
+    #[tokio::test]
+    async fn who_is_killed_is_dead() {
+        const REQUEST: &str = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1], b'{}')";
+        let scene = Scene::always(Fault::Killed, [json!({})]).await;
+        for count in 1..=6 {
+            let url = scene.proxy.url();
+            let mut sender = Command::new("python3");
+            sender.args(["-c", REQUEST, &url]).stderr(Stdio::null());
+            let status = spawn_blocking(move || sender.status()).await.unwrap().unwrap();
+            assert_eq!(status.signal(), Some(9), "{status}");
+            assert_eq!(scene.count(Fault::Killed), count);
+        }
+        let carried_out = scene.reached().len();
+        assert!((1..6).contains(&carried_out), "{carried_out} of 6");
     }
 
     #[tokio::test]

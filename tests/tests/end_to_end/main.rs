@@ -8,6 +8,7 @@ mod changes;
 mod crashes;
 mod endpoints;
 mod engine;
+mod faults;
 mod fuzz;
 mod hostile;
 mod hostile_receiver;

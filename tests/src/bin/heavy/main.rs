@@ -6,13 +6,14 @@ mod bare;
 mod bench;
 mod deploy;
 mod engine;
+mod faults;
 mod neighbour;
 mod prove;
 mod rate;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -32,6 +33,9 @@ async fn run(arguments: &[&str]) -> Result<()> {
         ["prove", "load"] => prove::load().await,
         ["prove", "many"] => prove::many().await,
         ["prove", "neighbour"] => neighbour::neighbour().await,
+        ["prove", "faults", "--seed", seed] => {
+            faults::faults(seed.parse().context("a seed is a number")?).await
+        }
         ["prove", "rate"] => rate::rate().await,
         ["bench", "latency"] => bench::latency().await,
         ["bench", "api"] => bench::api().await,
