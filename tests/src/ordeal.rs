@@ -25,7 +25,7 @@ use crate::{Scene, WORKSPACE};
 const SOURCE: &str = "urn:example:bank";
 
 /// How many publishers there are.
-const PUBLISHERS: usize = 4;
+const PUBLISHERS: usize = 8;
 
 /// How many events a publisher sends at once.
 const BATCHES: [usize; 3] = [1, 5, 20];
@@ -35,9 +35,6 @@ const PUBLISHERS_PAUSE: Duration = Duration::from_millis(300);
 
 /// How often a publisher repeats a request.
 const PUBLISHINGS_MAX: usize = 60;
-
-/// From one ringing of the clock to the next, if it does not take longer.
-const CLOCK_PERIOD: Duration = Duration::from_millis(500);
 
 /// How often it is looked whether all is done, at most.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
@@ -57,6 +54,9 @@ const ANSWERS: usize = 5_000;
 /// How many requests a receiver that hangs at first leaves unanswered.
 const HANGS: usize = 6;
 
+/// The longest time from one change of subscriptions to the next, in milliseconds: after each fan-out reads them anew.
+const CHANGES_APART_MS: u64 = 20_000;
+
 /// How many messages are read from a queue at once.
 const MESSAGES_AT_ONCE: usize = 10;
 
@@ -75,6 +75,10 @@ pub struct Ordeal {
     pub waits: &'static [u64],
     /// The longest time from one death to the next.
     pub deaths_apart: Duration,
+    /// From the end of one run of the clock to the begin of the next: its index is walked as a whole by the local AWS.
+    pub clock_pause: Duration,
+    /// How many batches are delivered at once: the template's `DeliveryConcurrency`.
+    pub concurrency: &'static str,
     /// How fast time passes for retries: the template's `RetryScale`.
     pub scale: &'static str,
     /// Seconds that a function may take, and after which a message comes again.
@@ -269,6 +273,7 @@ impl Stage {
     async fn set(name: &str, ordeal: Ordeal) -> Result<Self> {
         let times = [
             ("RetryScale", ordeal.scale),
+            ("DeliveryConcurrency", ordeal.concurrency),
             ("DeliverTimeoutSeconds", ordeal.timeout),
             ("FanoutTimeoutSeconds", ordeal.timeout),
             ("ClockTimeoutSeconds", ordeal.timeout),
@@ -433,7 +438,7 @@ impl Stage {
         let (endpoint, types) = (self.scene.receiver.url("/nobody"), ["consent:revoked"]);
         let body = json!({ "subscriber": "tpp-nobody", "endpoint": endpoint, "types": types });
         loop {
-            sleep(Duration::from_millis(dice.below(3_000))).await;
+            sleep(Duration::from_millis(dice.below(CHANGES_APART_MS))).await;
             // An answer that says that it failed, or none: it may be there, and disturbs nobody.
             let made = self.scene.carillon.post(&subscriptions, "application/json", &body).await;
             let Ok(made) = made else { continue };
@@ -459,7 +464,7 @@ impl Stage {
             if self.scene.stack.invoke("clock", &json!({})).await.is_err() {
                 *failed += 1;
             }
-            sleep(CLOCK_PERIOD).await;
+            sleep(self.ordeal.clock_pause).await;
         }
     }
 

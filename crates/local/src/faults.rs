@@ -124,20 +124,20 @@ impl Rates {
         Self::default()
     }
 
-    /// A bad day: about one request in eight meets something, but seldom the death of its sender.
+    /// A bad day: about one request in fifteen meets something, but seldom the death of its sender.
     #[must_use]
     pub fn rough() -> Self {
         let rates = [
-            (Fault::Throttled, 0.02),
-            (Fault::Conflicted, 0.01),
-            (Fault::Failed, 0.02),
-            (Fault::Unprocessed, 0.05),
+            (Fault::Throttled, 0.01),
+            (Fault::Conflicted, 0.005),
+            (Fault::Failed, 0.01),
+            (Fault::Unprocessed, 0.03),
             (Fault::Stale, 0.25),
-            (Fault::RequestLost, 0.01),
-            (Fault::AnswerLost, 0.02),
+            (Fault::RequestLost, 0.005),
+            (Fault::AnswerLost, 0.01),
             (Fault::Doubled, 0.05),
-            (Fault::Killed, 0.002),
-            (Fault::Delayed, 0.05),
+            (Fault::Killed, 0.001),
+            (Fault::Delayed, 0.03),
         ];
         Self(BTreeMap::from(rates))
     }

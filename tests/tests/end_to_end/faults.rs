@@ -18,6 +18,8 @@ async fn nothing_is_lost_under_faults() -> Result<()> {
         rates: Rates::rough(),
         waits: &[50, 100],
         deaths_apart: Duration::from_secs(6),
+        clock_pause: Duration::from_millis(500),
+        concurrency: "5",
         scale: "0.006",
         timeout: "5",
         patience: PATIENCE,

@@ -20,11 +20,13 @@ pub(crate) async fn faults(seed: u64) -> Result<()> {
         events: EVENTS,
         subscriptions: SUBSCRIPTIONS,
         rates: Rates::rough(),
-        waits: &[50, 100, 200, 400],
-        deaths_apart: Duration::from_secs(3),
-        scale: "0.02",
+        waits: &[20, 40, 80],
+        deaths_apart: Duration::from_secs(6),
+        clock_pause: Duration::from_secs(3),
+        concurrency: "12",
+        scale: "0.05",
         timeout: "10",
-        patience: Duration::from_mins(8),
+        patience: Duration::from_mins(15),
     };
     let seen = ordeal.undergo("faults").await;
     let seen = seen.with_context(|| format!("with `cargo xtask prove faults --seed {seed}`"))?;
