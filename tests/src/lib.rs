@@ -2,7 +2,9 @@
 
 #![allow(clippy::print_stderr, reason = "a scenario that failed shows what the local AWS said")]
 
+pub mod door;
 pub mod harness;
+pub mod ordeal;
 pub mod payloads;
 
 use std::future::Future;

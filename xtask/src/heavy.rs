@@ -1,12 +1,14 @@
 //! `cargo xtask prove` and `bench`: they live in the package of the end-to-end tests, since they need what those need
 //! and nobody who types `cargo xtask up` should wait for it.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::process::Command;
 
 use anyhow::{Result, bail};
-use carillon_local::{build_workspace, profile_dir, run};
+use carillon_local::{build_workspace, cargo, profile_dir, run};
 
-const PROOFS: [&str; 8] = ["deploy", "many", "load", "neighbour", "rate", "pause", "clock", "redelivery"];
+const PROOFS: [&str; 10] =
+    ["deploy", "faults", "many", "load", "neighbour", "rate", "pause", "clock", "redelivery", "simulation"];
 const BENCHES: [&str; 9] =
     ["latency", "api", "size", "coldstart", "deliver", "publish", "fanout", "together", "redrive"];
 /// What these measure is what deploys.
@@ -16,7 +18,23 @@ const RELEASE_BENCHES: [&str; 7] =
 
 pub(crate) fn prove(name: &str) -> Result<()> {
     known("prove", name, &PROOFS)?;
+    if name == "simulation" {
+        return simulation();
+    }
     heavy(&["prove", name], RELEASE_PROOFS.contains(&name))
+}
+
+/// The simulation of the domain in memory, with ten times the runs of the tests.
+fn simulation() -> Result<()> {
+    let test =
+        ["test", "-p", "carillon-core", "--test", "simulation", "nothing_is_lost", "--", "--nocapture"];
+    run(cargo().args(test).env("RUNS", "200000"))
+}
+
+/// The claim that nothing is lost under the faults that this seed draws, or any.
+pub(crate) fn prove_faults(seed: Option<u64>) -> Result<()> {
+    let seed = seed.unwrap_or_else(|| RandomState::new().hash_one("a seed"));
+    heavy(&["prove", "faults", "--seed", &seed.to_string()], false)
 }
 
 pub(crate) fn bench(name: &str, release: bool) -> Result<()> {

@@ -39,11 +39,16 @@ Carillon's commands. All of them need Rust, a C compiler and Python 3.10 or newe
   cargo xtask openapi
       Writes infra/openapi.json anew from the code.
 
-  cargo xtask prove NAME
+  cargo xtask prove NAME [--seed N]
       Shows one claim on a local AWS, at full size. It takes minutes.
+        faults     2,000 events over 20 subscriptions while requests to AWS fail, functions are killed, receivers fail and
+                   batches come twice: nothing is lost. --seed N repeats the faults of an earlier run
         deploy     `sam build && sam deploy`, then `cargo lambda build` and `deploy` of one function
         neighbour  a healthy receiver's events, alone and beside one and ten that hang (always a release build)
         rate       1,500 events at once for a receiver that takes 600 a minute
+        pause      2,000 events for a paused subscription, which then goes on: all arrive, in their order but for a page
+        clock      20,000 retries that are due within one minute: in how many runs they are sent, and when they come
+        simulation the domain in memory, 200,000 runs: nothing is lost whatever comes twice, late or never
         redelivery 5,000 failed deliveries are made again by a job that is killed half-way
         many       one event for 20,000 subscribers, with a function time-out that cannot cover them at once
         load       1,000 events in batches for 5 subscriptions: 5,000 deliveries, none missing
@@ -85,6 +90,10 @@ async fn command(arguments: &[&str]) -> Result<()> {
         ["test"] => test::test(),
         ["lint"] => lint::lint(),
         ["openapi"] => test::write_openapi(),
+        ["prove", "faults"] => heavy::prove_faults(None),
+        ["prove", "faults", "--seed", seed] => {
+            heavy::prove_faults(Some(seed.parse().with_context(|| format!("`{seed}` is no seed"))?))
+        }
         ["prove", name] => heavy::prove(name),
         ["bench", name] => heavy::bench(name, false),
         ["bench", name, "--release"] => heavy::bench(name, true),

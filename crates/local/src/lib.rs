@@ -3,7 +3,8 @@
 //! * [`Toolbox`] makes the Python environments that the local AWS and the developer's tools live in.
 //! * [`LocalAws`] is one emulated AWS on a free port, with IAM enforced; [`Stack`] is the template deployed on it.
 //! * [`Receiver`] is a subscriber's HTTP server: it verifies with the official library and answers as it is told.
-//! * [`Proxy`] stands between the functions and the local AWS and strikes at a chosen request.
+//! * [`Proxy`] stands between the functions and the local AWS and strikes at a chosen request; [`Faults`] are a plan, drawn
+//!   from a seed, of what goes wrong there.
 //! * [`Carillon`] speaks the service's own HTTP API.
 //! * `Hostile` (feature `hostile`) is a receiver that does what none should, one behaviour for each of its modes.
 //! * `Issuer` (feature `issuer`) is an issuer of tokens, right and forged.
@@ -15,6 +16,8 @@
 mod aws;
 mod carillon;
 mod client;
+mod dice;
+mod faults;
 #[cfg(feature = "hostile")]
 mod hostile;
 #[cfg(feature = "issuer")]
@@ -29,6 +32,8 @@ mod toolbox;
 pub use crate::aws::{LocalAws, Options};
 pub use crate::carillon::{Carillon, Subscription, event};
 pub use crate::client::{Reply, Request, send};
+pub use crate::dice::Dice;
+pub use crate::faults::{Fault, Faults, Rates, Tally};
 #[cfg(feature = "hostile")]
 pub use crate::hostile::{AUTHORITY, Hostile, MODES, MOMENT, Mode};
 #[cfg(feature = "issuer")]

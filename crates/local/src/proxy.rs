@@ -1,7 +1,7 @@
-//! Stands between the functions and the local AWS, and stops a chosen request at a chosen moment.
+//! Stands between the functions and the local AWS: stops a chosen request at a chosen moment, or injects [`Faults`].
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -16,11 +16,13 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::client::{Reply, send};
+use crate::faults::Faults;
 use crate::process::{kill, process_behind};
-use crate::stack::Stack;
+use crate::stack::{Stack, root_authorization};
 
 /// The services that functions reach through the proxy, as the SDK's environment variables name them.
-const ROUTED_SERVICES: [&str; 2] = ["AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL_SQS"];
+const ROUTED_SERVICES: [&str; 3] =
+    ["AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL_SQS"];
 
 /// Headers that belong to one connection and not to the message.
 const HOP_BY_HOP: [HeaderName; 2] = [http::header::CONNECTION, http::header::TRANSFER_ENCODING];
@@ -29,8 +31,15 @@ const HOP_BY_HOP: [HeaderName; 2] = [http::header::CONNECTION, http::header::TRA
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    traps: Arc<Mutex<Vec<Set>>>,
+    plans: Arc<Plans>,
     server: JoinHandle<()>,
+}
+
+/// What is to be done to requests.
+#[derive(Debug, Default)]
+struct Plans {
+    traps: Mutex<Vec<Set>>,
+    faults: Mutex<Option<Arc<Faults>>>,
 }
 
 /// When a request is stopped.
@@ -47,14 +56,20 @@ impl Proxy {
     pub async fn start(endpoint: &str) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let traps = Arc::default();
-        let server = tokio::spawn(serve(listener, endpoint.to_owned(), Arc::clone(&traps)));
-        Ok(Self { address, traps, server })
+        let plans = Arc::default();
+        let server = tokio::spawn(serve(listener, endpoint.to_owned(), Arc::clone(&plans)));
+        Ok(Self { address, plans, server })
+    }
+
+    /// Where it serves.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// Lets one of the stack's functions reach tables and queues through this proxy only.
     pub async fn stand_before(&self, stack: &Stack, function: &str) -> Result<()> {
-        let url = format!("http://{}", self.address);
+        let url = self.url();
         let variables = ROUTED_SERVICES.map(|name| (name, url.as_str()));
         stack.set_environment(function, &variables).await
     }
@@ -64,8 +79,20 @@ impl Proxy {
     pub fn trap(&self, moment: Moment, action: &str, holding: &str) -> Trap {
         let (spring, caught) = oneshot::channel();
         let set = Set { moment, action: format!(".{action}"), holding: holding.to_owned(), spring };
-        self.traps.lock().unwrap_or_else(PoisonError::into_inner).push(set);
+        lock(&self.plans.traps).push(set);
         Trap { caught }
+    }
+
+    /// Injects these faults from now on, and no others.
+    pub fn inject(&self, faults: Faults) -> Arc<Faults> {
+        let faults = Arc::new(faults);
+        *lock(&self.plans.faults) = Some(Arc::clone(&faults));
+        faults
+    }
+
+    /// Injects nothing any more.
+    pub fn calm(&self) {
+        *lock(&self.plans.faults) = None;
     }
 }
 
@@ -124,21 +151,16 @@ struct Set {
     spring: oneshot::Sender<Held>,
 }
 
-async fn serve(listener: TcpListener, upstream: String, traps: Arc<Mutex<Vec<Set>>>) {
+async fn serve(listener: TcpListener, upstream: String, plans: Arc<Plans>) {
     let upstream = Arc::<str>::from(upstream);
     while let Ok((stream, peer)) = listener.accept().await {
-        tokio::spawn(serve_connection(stream, peer, Arc::clone(&upstream), Arc::clone(&traps)));
+        tokio::spawn(serve_connection(stream, peer, Arc::clone(&upstream), Arc::clone(&plans)));
     }
 }
 
-async fn serve_connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    upstream: Arc<str>,
-    traps: Arc<Mutex<Vec<Set>>>,
-) {
+async fn serve_connection(stream: TcpStream, peer: SocketAddr, upstream: Arc<str>, plans: Arc<Plans>) {
     let _ = stream.set_nodelay(true);
-    let service = service_fn(|request| pass_on(request, peer, Arc::clone(&upstream), Arc::clone(&traps)));
+    let service = service_fn(|request| pass_on(request, peer, Arc::clone(&upstream), Arc::clone(&plans)));
     // An error is a function that went away, or a request that was meant to be lost.
     let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
@@ -147,43 +169,91 @@ async fn pass_on(
     request: http::Request<Incoming>,
     peer: SocketAddr,
     upstream: Arc<str>,
-    traps: Arc<Mutex<Vec<Set>>>,
+    plans: Arc<Plans>,
 ) -> Result<Response<Full<Bytes>>> {
-    let (mut parts, body) = request.into_parts();
-    let body = body.collect().await?.to_bytes();
-    let target =
-        parts.headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
-    let set = take_trap(&traps, target, &body);
+    let (parts, body) = request.into_parts();
+    let passage = Passage { upstream: &upstream, peer, parts, body: body.collect().await?.to_bytes() };
+    let set = take_trap(&plans.traps, passage.target(), &passage.body);
     let (before, after) = match set {
         Some(set) if set.moment == Moment::Before => (Some(set), None),
         set => (None, set),
     };
 
-    hold(before, peer, &body).await?;
-    // The Host header stays as it was signed.
-    parts.uri =
-        format!("{upstream}{}", parts.uri.path_and_query().map_or("/", |path| path.as_str())).parse()?;
-    for name in HOP_BY_HOP {
-        parts.headers.remove(name);
-    }
-    let reply = send(http::Request::from_parts(parts, body.to_vec())).await?;
-    hold(after, peer, &body).await?;
+    hold(before, &passage).await?;
+    let faults = lock(&plans.faults).clone();
+    let reply = match faults {
+        Some(faults) => faults.pass(&passage).await?,
+        None => passage.forward().await?,
+    };
+    hold(after, &passage).await?;
     Ok(response(reply))
+}
+
+/// A request on its way through the proxy.
+pub(crate) struct Passage<'a> {
+    upstream: &'a str,
+    peer: SocketAddr,
+    parts: http::request::Parts,
+    body: Bytes,
+}
+
+impl Passage<'_> {
+    /// Service and action, `AmazonSQS.SendMessage` for example.
+    pub(crate) fn target(&self) -> &str {
+        let target = self.parts.headers.get("x-amz-target");
+        target.and_then(|target| target.to_str().ok()).unwrap_or_default()
+    }
+
+    /// Its body.
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Has the local AWS carry it out, as it came.
+    pub(crate) async fn forward(&self) -> Result<Reply> {
+        send(self.request(self.body.to_vec())?).await
+    }
+
+    /// Has the local AWS carry out another one in its place. Nobody has signed that, so it goes as the account's root.
+    pub(crate) async fn forward_instead(&self, service: &str, input: &serde_json::Value) -> Result<Reply> {
+        let mut request = self.request(serde_json::to_vec(input)?)?;
+        let headers = request.headers_mut();
+        headers.remove(http::header::CONTENT_LENGTH);
+        headers.remove("x-amz-security-token");
+        headers.insert(http::header::AUTHORIZATION, root_authorization(service).try_into()?);
+        send(request).await
+    }
+
+    /// Ends the process that sent it.
+    pub(crate) fn kill_sender(&self) -> Result<()> {
+        kill(process_behind(self.peer).context("no process is behind the request")?)
+    }
+
+    fn request(&self, body: Vec<u8>) -> Result<http::Request<Vec<u8>>> {
+        let mut parts = self.parts.clone();
+        // The Host header stays as it was signed.
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        parts.uri = format!("{}{path}", self.upstream).parse()?;
+        for name in HOP_BY_HOP {
+            parts.headers.remove(name);
+        }
+        Ok(http::Request::from_parts(parts, body))
+    }
 }
 
 fn take_trap(traps: &Mutex<Vec<Set>>, target: &str, body: &[u8]) -> Option<Set> {
     let body = String::from_utf8_lossy(body);
-    let mut traps = traps.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut traps = lock(traps);
     let position =
         traps.iter().position(|set| target.contains(&set.action) && body.contains(&set.holding))?;
     Some(traps.remove(position))
 }
 
-async fn hold(set: Option<Set>, peer: SocketAddr, body: &Bytes) -> Result<()> {
+async fn hold(set: Option<Set>, passage: &Passage<'_>) -> Result<()> {
     let Some(set) = set else { return Ok(()) };
     let (lose, told) = oneshot::channel();
     // A trap that nobody waits for any more holds nothing.
-    let _ = set.spring.send(Held { body: body.clone(), peer, lose });
+    let _ = set.spring.send(Held { body: passage.body.clone(), peer: passage.peer, lose });
     if told.await.is_ok() {
         bail!("lost, as told");
     }
@@ -198,6 +268,11 @@ fn response(reply: Reply) -> Response<Full<Bytes>> {
         response.headers_mut().remove(name);
     }
     response
+}
+
+/// A test that failed while it held the lock has failed already.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

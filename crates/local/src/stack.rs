@@ -249,12 +249,17 @@ impl Stack {
 
     /// A request as the account's root, whom the local AWS takes at their word: only roles' signatures are checked.
     fn request(&self, method: &str, path: &str, service: &str) -> http::request::Builder {
-        let credential = format!("test/20260101/us-east-1/{service}/aws4_request");
-        http::Request::builder().method(method).uri(format!("{}{path}", self.endpoint)).header(
-            "authorization",
-            format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature=0"),
-        )
+        http::Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.endpoint))
+            .header("authorization", root_authorization(service))
     }
+}
+
+/// What a request to a service brings as the account's root.
+pub(crate) fn root_authorization(service: &str) -> String {
+    let credential = format!("test/20260101/us-east-1/{service}/aws4_request");
+    format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host, Signature=0")
 }
 
 fn credentials(answer: &Value) -> Result<Credentials> {

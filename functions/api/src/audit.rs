@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use carillon_aws::config::AuditSpan;
+use carillon_aws::config::{AuditCursor, AuditSpan};
 use carillon_core::audit::{Action, AuditEntry, By};
 use carillon_core::id::ClientId;
 use carillon_core::invalid::{Findings, Invalid};
@@ -136,7 +136,7 @@ async fn list(
     let since = findings.take(time(span.since.as_deref(), "query:since")).flatten();
     let until = findings.take(time(span.until.as_deref(), "query:until")).flatten();
     let limit = findings.take(query.limit()).unwrap_or_default();
-    let after = findings.take(query.after::<String>()).flatten();
+    let after = findings.take(query.after::<AuditCursor>()).flatten();
     findings.into_result(())?;
     let workspace = desk.workspace(&workspace).await?.workspace;
     // What came before it is of another one, which had its id.

@@ -52,6 +52,7 @@ fn listed(path: &str) -> &str {
         "jobs" => "job",
         "deliveries" if path.contains("/events/") => "subscription",
         "deliveries" | "events" => "place",
+        "audit" => "change",
         other => other,
     }
 }
@@ -104,6 +105,11 @@ fn form(name: &str) -> Option<Form> {
             pattern: r"^[0-9]{13}\.[0-9a-hjkmnp-tv-z]{32}$",
             example: Cursor(Place { accepted_at: then, digest }).to_string(),
         },
+        "change" => Form {
+            chars_max: 22,
+            pattern: r"^[0-9]{13}\.[0-9a-f]{8}$",
+            example: format!("{}.0b9f3c1e", then.sortable()),
+        },
         "job" => Form {
             chars_max: 30,
             pattern: "^job_[0-9a-hjkmnp-tv-z]{25}[048cgmrw]$",
@@ -115,6 +121,7 @@ fn form(name: &str) -> Option<Form> {
 
 #[cfg(test)]
 mod tests {
+    use carillon_aws::config::AuditCursor;
     use carillon_core::id::DeliveryId;
     use carillon_core::pattern::SEGMENTS_MAX;
 
@@ -136,12 +143,13 @@ mod tests {
 
     #[test]
     fn ids_have_the_form_that_is_described() {
-        for name in ["subscription", "inbox", "job", "event", "delivery", "place"] {
+        for name in ["subscription", "inbox", "job", "event", "delivery", "place", "change"] {
             let Form { chars_max, example, .. } = form(name).unwrap();
             assert_eq!(example.len(), chars_max, "{example}");
         }
         assert!(form("event").is_some_and(|form| form.example.parse::<EventId>().is_ok()));
         assert!(form("delivery").is_some_and(|form| form.example.parse::<DeliveryId>().is_ok()));
+        assert!(form("change").is_some_and(|form| form.example.parse::<AuditCursor>().is_ok()));
         assert!(form("place").is_some_and(|form| form.example.parse::<Cursor>().is_ok()));
         for last in "0123456789abcdefghjkmnpqrstvwxyz".chars() {
             let id = format!("job_{}{last}", "a".repeat(25));

@@ -10,6 +10,7 @@ mod crashes;
 mod deliveries;
 mod endpoints;
 mod engine;
+mod faults;
 mod fuzz;
 mod hostile;
 mod hostile_receiver;

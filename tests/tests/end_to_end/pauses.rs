@@ -124,7 +124,7 @@ async fn changes_are_kept_with_who_made_them() -> Result<()> {
         let page = scene.carillon.get(&next).await?.expect_status(200)?.json();
         paged.extend(page["items"].as_array().context("a list")?.clone());
         let Some(cursor) = page["next"].as_str() else { break };
-        next = format!("{audit}?limit=2&cursor={}", cursor.replace('#', "%23"));
+        next = format!("{audit}?limit=2&cursor={cursor}");
     }
     assert_eq!(paged, entries);
     let future = scene.carillon.get(&format!("{audit}?since=2100-01-01T00:00:00Z")).await?.json();

@@ -1,6 +1,7 @@
 //! The audit: an entry for each change, written with the change itself.
 
 use std::collections::BTreeSet;
+use std::str::FromStr;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{AttributeValue, TransactWriteItem};
@@ -42,6 +43,30 @@ pub struct AuditSpan {
     pub until: Option<UnixMillis>,
 }
 
+/// Where a page of the audit ends: `{time}.{random}`, the entry's sort key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditCursor(String);
+
+/// A text that is no cursor.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a cursor of the audit")]
+pub struct NotACursor;
+
+impl FromStr for AuditCursor {
+    type Err = NotACursor;
+
+    fn from_str(text: &str) -> Result<Self, NotACursor> {
+        let is_hexadecimal = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        let fits = text.split_once('.').is_some_and(|(time, random)| {
+            time.len() == 13
+                && time.bytes().all(|byte| byte.is_ascii_digit())
+                && random.len() == 8
+                && random.bytes().all(is_hexadecimal)
+        });
+        if fits { Ok(Self(text.to_owned())) } else { Err(NotACursor) }
+    }
+}
+
 impl ConfigTable {
     /// A workspace's changes, the latest first, a page at a time.
     pub async fn audit(
@@ -49,8 +74,9 @@ impl ConfigTable {
         workspace: &WorkspaceId,
         span: AuditSpan,
         limit: i32,
-        after: Option<String>,
+        after: Option<AuditCursor>,
     ) -> Result<Page<AuditEntry>, AwsError> {
+        let after = after.map(|AuditCursor(after)| after);
         // The colon comes behind all digits.
         let until = span.until.map_or_else(|| ":".to_owned(), UnixMillis::sortable);
         let (low, high) =
@@ -85,7 +111,7 @@ impl ConfigTable {
     ) -> Result<(TransactWriteItem, Written), AwsError> {
         // Two changes of one moment are two entries.
         let random = random_bytes(4)?.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
-        let key = self.key(partition_of_audit(workspace), format!("{}#{random}", entry.at.sortable()));
+        let key = self.key(partition_of_audit(workspace), format!("{}.{random}", entry.at.sortable()));
         let item = AuditItem {
             keys: Keys::of(&key),
             at: entry.at,

@@ -15,7 +15,7 @@
 //! | matching row | `MATCH#{workspace}#{pattern}` | `{subscription}` |
 //! | its keys | `WS#{workspace}` | `keys` |
 //! | job | `WS#{workspace}` | `JOB#{job}` |
-//! | entry of the audit | `AUDIT#{workspace}` | `{time}#{random}` |
+//! | entry of the audit | `AUDIT#{workspace}` | `{time}.{random}` |
 //! | what an idempotency key made | `ONCE#{client}` | `{digest of path and key}` |
 //!
 //! A subscription, its matching rows and the next version are one transaction, so that fan-out, which reads the version
@@ -41,7 +41,7 @@ use crate::batch_read::{Item, Key};
 use crate::error::AwsError;
 use crate::wire::DynamoDb;
 
-pub use audit::AuditSpan;
+pub use audit::{AuditCursor, AuditSpan};
 pub use keys::StoredKeys;
 pub use once::{Made, Once};
 pub use subscriptions::{

@@ -6,6 +6,7 @@ mod bare;
 mod bench;
 mod deploy;
 mod engine;
+mod faults;
 mod neighbour;
 mod prove;
 mod rate;
@@ -14,7 +15,7 @@ mod waiting;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
@@ -34,6 +35,9 @@ async fn run(arguments: &[&str]) -> Result<()> {
         ["prove", "load"] => prove::load().await,
         ["prove", "many"] => prove::many().await,
         ["prove", "neighbour"] => neighbour::neighbour().await,
+        ["prove", "faults", "--seed", seed] => {
+            faults::faults(seed.parse().context("a seed is a number")?).await
+        }
         ["prove", "rate"] => rate::rate().await,
         ["prove", "pause"] => waiting::pause().await,
         ["prove", "clock"] => waiting::clock().await,

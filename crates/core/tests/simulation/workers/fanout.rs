@@ -51,7 +51,7 @@ pub(crate) async fn fan_out(run: Run, records: Vec<Record>) -> BTreeSet<usize> {
     let mut planned = Vec::new();
     for (place, record) in records.iter().enumerate() {
         if let Ok(messages) = plan(&run, *record).await {
-            planned.extend(messages.into_iter().map(|(to, body)| (place, to, body)))
+            planned.extend(messages.into_iter().map(|(to, body)| (place, to, body)));
         } else {
             unfinished.insert(place);
             if record.is_of_stream {
