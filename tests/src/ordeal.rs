@@ -497,8 +497,9 @@ impl Stage {
         let posts = self.posts()?;
         check_posts(&rows, &posts)?;
         seen.posts = posts.values().map(Vec::len).sum();
-        let attempts: usize = rows.values().map(|row| row.attempts).sum();
-        seen.unrecorded = seen.posts.saturating_sub(attempts);
+        // Not the difference of the sums: attempts that find no connection make no post.
+        let recorded = |pair| rows.get(pair).map_or(0, |row| row.attempts);
+        seen.unrecorded = posts.iter().map(|(pair, posts)| posts.len().saturating_sub(recorded(pair))).sum();
         seen.duplicates = posts.values().map(|posts| accepted_before(posts)).sum();
         let failed: BTreeMap<_, _> = rows
             .iter()

@@ -22,11 +22,12 @@ async fn nothing_is_lost_under_faults() -> Result<()> {
         concurrency: "5",
         scale: "0.006",
         timeout: "5",
-        patience: PATIENCE,
+        patience: PATIENCE * 2,
     };
     let seen = ordeal.undergo("faults").await?;
-    println!("{seen}");
-    ensure!(seen.delivered > 0 && !seen.failed.is_empty(), "there were both: {seen:?}");
-    ensure!(seen.tally.faults.get(&Fault::Throttled).is_some_and(|count| *count > 0), "{}", seen.tally);
+    // What was thrown is enough to show something.
+    let count = |fault| seen.tally.faults.get(&fault).copied().unwrap_or_default();
+    ensure!(seen.delivered > 0 && !seen.failed.is_empty() && seen.killed > 0, "{seen}");
+    ensure!(count(Fault::Throttled) > 0 && count(Fault::AnswerLost) > 0, "{seen}");
     Ok(())
 }

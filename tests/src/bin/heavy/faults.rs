@@ -22,7 +22,7 @@ pub(crate) async fn faults(seed: u64) -> Result<()> {
         rates: Rates::rough(),
         waits: &[20, 40, 80],
         deaths_apart: Duration::from_secs(6),
-        clock_pause: Duration::from_secs(3),
+        clock_pause: Duration::from_millis(1500),
         concurrency: "12",
         scale: "0.05",
         timeout: "10",
