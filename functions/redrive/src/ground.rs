@@ -254,7 +254,7 @@ pub(crate) mod testing {
 
     /// Of two types, in turn.
     fn event(number: usize) -> AcceptedEvent {
-        let name = if number % 2 == 0 { "created" } else { "revoked" };
+        let name = if number.is_multiple_of(2) { "created" } else { "revoked" };
         let json =
             format!(r#"{{"specversion":"1.0","id":"{number}","source":"/s","type":"consent:{name}"}}"#);
         let at = UnixMillis(u64::try_from(number).unwrap());
