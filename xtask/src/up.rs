@@ -290,6 +290,13 @@ sed \"s/0f3b8f6e-approved/$(date +%s%N)/\" '{sample}' |
   curl -sS \"$api/v1/workspaces/{WORKSPACE}/events\" -H \"authorization: Bearer $token\" \\
     -H 'content-type: application/cloudevents+json' -d @-; echo
 
+# The same with the command line
+carillon() {{ '{carillon}' \"$@\"; }}
+echo '{client_secret}' | carillon login --profile local --url \"$api\" --workspace {WORKSPACE} \\
+  --token-url '{token_url}' --client-id '{client_id}'
+carillon subscriptions list
+carillon listen --forward-to http://localhost:3000 --types 'consent:*' --subscriber tpp-1
+
 # What the inbox has received, with what its signatures are worth; and how it answers from now on
 curl -sS \"$api{inbox}/requests\" -H \"authorization: Bearer $token\"; echo
 curl -sS -X PATCH \"$api{inbox}\" -H \"authorization: Bearer $token\" \\
@@ -310,6 +317,7 @@ aws logs filter-log-events --log-group-name {logs} --query 'events[].message' --
         client_id = client.client_id,
         client_secret = client.client_secret,
         cli = cli.display(),
+        carillon = profile_dir()?.join("carillon").display(),
         deliveries = stack.output("DeliveriesTable"),
         logs = format_args!("/aws/lambda/{}", stack.output("DeliverFunctionName")),
     );
