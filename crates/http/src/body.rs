@@ -45,6 +45,14 @@ pub fn read_json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Resul
     Ok(parse(body)?)
 }
 
+/// The same where there need not be one: nothing at all, or `null`, is the default.
+pub fn optional_json<T: Default + DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Problem> {
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    Ok(read_json::<Option<T>>(headers, body)?.unwrap_or_default())
+}
+
 /// Reads a JSON Merge Patch (RFC 7396), which is an object here. It may come as plain JSON, too.
 pub fn read_merge_patch(headers: &HeaderMap, body: &[u8]) -> Result<Map<String, Value>, Problem> {
     if !matches!(media_type(headers).as_deref(), Some("application/merge-patch+json" | "application/json")) {

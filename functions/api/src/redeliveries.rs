@@ -25,7 +25,7 @@ use carillon_core::time::{NotATime, UnixMillis};
 use carillon_core::workspace::Workspace;
 use carillon_filter::Matcher;
 use carillon_http::access::Caller;
-use carillon_http::body::{JsonBody, read_json};
+use carillon_http::body::{JsonBody, optional_json};
 use carillon_http::problem::Problem;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -170,7 +170,7 @@ async fn redeliver(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let Again { force } = if body.is_empty() { Again::default() } else { read_json(&headers, &body)? };
+    let Again { force } = optional_json(&headers, &body)?;
     desk.open_workspace(&workspace).await?;
     let found = find(&desk, &caller, (workspace, subscription), &delivery).await?;
     gets_deliveries(&found.subscription)?;

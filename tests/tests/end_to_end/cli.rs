@@ -171,7 +171,7 @@ async fn what_is_listened_for_is_forwarded_as_it_came() -> Result<()> {
     .await?;
     line.run(&["publish", "--type", "consent:created"]).await?;
     let received = scene.receiver.wait_for("/local", 1, PATIENCE).await?;
-    assert_eq!(received[0].header("content-type"), "application/cloudevents+json");
+    assert_eq!(received[0].header("content-type"), "application/cloudevents+json; charset=utf-8");
 
     let mut shown = BufReader::new(child.stdout.take().context("no output")?);
     let told = tokio::task::spawn_blocking(move || {

@@ -21,7 +21,7 @@ use carillon_core::subscription::{Status, Subscription};
 use carillon_core::task::{DeliveryTask, EventRef};
 use carillon_core::workspace::Workspace;
 use carillon_http::access::Caller;
-use carillon_http::body::read_json;
+use carillon_http::body::optional_json;
 use carillon_http::problem::Problem;
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
@@ -95,7 +95,7 @@ struct TestResult {
         ("workspace" = String, Path, description = "The workspace's id"),
         ("subscription" = String, Path, description = "The subscription's id"),
     ),
-    request_body(content = TestInput, description = "May be absent"),
+    request_body = Option<TestInput>,
     responses(
         (status = 200, description = "How it ended", body = TestResult),
         (
@@ -115,8 +115,7 @@ async fn test(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<TestResult>, Problem> {
-    let TestInput { event_type } =
-        if body.is_empty() { TestInput::default() } else { read_json(&headers, &body)? };
+    let TestInput { event_type } = optional_json(&headers, &body)?;
     let workspace = desk.open_workspace(&path.0).await?.workspace;
     let subscription = find(&desk, &caller, &path).await?.subscription;
     if subscription.status == Status::Pending {
