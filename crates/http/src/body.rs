@@ -47,10 +47,10 @@ pub fn read_json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Resul
 
 /// The same where there need not be one: nothing at all, or `null`, is the default.
 pub fn optional_json<T: Default + DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Problem> {
-    if body.is_empty() {
+    if body.is_empty() || body.trim_ascii() == b"null" {
         return Ok(T::default());
     }
-    Ok(read_json::<Option<T>>(headers, body)?.unwrap_or_default())
+    read_json(headers, body)
 }
 
 /// Reads a JSON Merge Patch (RFC 7396), which is an object here. It may come as plain JSON, too.
