@@ -220,8 +220,9 @@ impl World {
         let life = &self.lives[delivery];
         let forced_since =
             |of: u32| life.rounds.iter().any(|(after, forced)| *forced && (of..round).contains(after));
+        // Of one moment the read may have been the first.
         let ended =
-            life.delivered.iter().any(|(of, at)| *of <= round && *at <= kind.read_at && !forced_since(*of));
+            life.delivered.iter().any(|(of, at)| *of <= round && *at < kind.read_at && !forced_since(*of));
         self.demand(!ended, || {
             format!(
                 "delivery {delivery}: attempt {round}.{attempt} was posted though it was delivered before"

@@ -110,6 +110,9 @@ pub(crate) async fn clock() -> Result<()> {
     // What arrives in the queue is counted there and attempted by nobody.
     let mapping = mapping_of_deliveries(&scene)?;
     scene.aws.cli(&["lambda", "update-event-source-mapping", "--uuid", &mapping, "--no-enabled"])?;
+    // It rings once a minute as the schedule does, but nobody else rings it.
+    let schedule = scene.stack.function("clock");
+    scene.aws.cli(&["scheduler", "delete-schedule", "--name", &schedule])?;
     let first_due = now() + PREPARATION;
     write_retries(&scene, first_due).await?;
     ensure!(now() < first_due, "writing them down took longer than until the first was due");
