@@ -113,7 +113,7 @@ pub(crate) struct SubscriptionInput {
     #[serde(default = "default_enabled")]
     #[schema(default = true)]
     pub(super) enabled: bool,
-    /// Whether deliveries are held for now: nothing is lost, and no attempt is made, until this is `false` again. Then they
+    /// Whether deliveries are held: nothing is lost, and no attempt is made, until this is `false` again. Then they
     /// are made within minutes, those of the oldest events first.
     #[serde(default)]
     #[schema(default = false)]
