@@ -84,6 +84,8 @@ struct Things {
     asked: String,
     token: String,
     job: String,
+    inbox: String,
+    spare_inbox: String,
 }
 
 impl Things {
@@ -118,7 +120,14 @@ impl Things {
         let deletion = format!("/v1/workspaces/{GONE}?cascade=true");
         let accepted = carillon.delete(&deletion).await?.expect_status(202)?;
         let job = last_segment(accepted.headers.get("location").and_then(|value| value.to_str().ok()))?;
-        Ok(Self { server: scene.receiver.url("/"), subscription, event, delivery, spare, asked, token, job })
+        let inboxes = format!("/v1/workspaces/{WORKSPACE}/inboxes");
+        let new_inbox = async || {
+            let made = carillon.post(&inboxes, "application/json", &json!({})).await?.expect_status(201)?;
+            last_segment(made.json()["id"].as_str())
+        };
+        let (inbox, spare_inbox) = (new_inbox().await?, new_inbox().await?);
+        let server = scene.receiver.url("/");
+        Ok(Self { server, subscription, event, delivery, spare, asked, token, job, inbox, spare_inbox })
     }
 
     /// What a parameter of an operation names, so that there is something to be done.
@@ -141,6 +150,8 @@ impl Things {
             ("type", "deleteEventType") => LEAVING_TYPE,
             ("type", _) => TYPE,
             ("job", _) => &self.job,
+            ("inbox", "deleteInbox") => &self.spare_inbox,
+            ("inbox", _) => &self.inbox,
             ("token", _) => &self.token,
             _ => return None,
         })
@@ -222,7 +233,9 @@ fn dictionaries(document: &Value, things: &Things) -> String {
 
 /// The operations that were never answered with success: what they do was not tried.
 fn undone(document: &Value, archive: &Value, api_url: &str) -> BTreeSet<String> {
-    let mut undone: BTreeSet<_> = operations(document).map(|(operation, _)| operation).collect();
+    // A job that can still be cancelled cannot be named beforehand.
+    let can_be_done = operations(document).filter(|(_, operation)| operation["operationId"] != "cancelJob");
+    let mut undone: BTreeSet<_> = can_be_done.map(|(operation, _)| operation).collect();
     for entry in archive["log"]["entries"].as_array().into_iter().flatten() {
         let (request, status) = (&entry["request"], entry["response"]["status"].as_u64().unwrap_or_default());
         let path = request["url"].as_str().and_then(|url| url.strip_prefix(api_url)).unwrap_or_default();
