@@ -458,6 +458,9 @@ struct RequestsQuery {
     after: Option<String>,
 }
 
+/// The most digits of a request's number.
+const AFTER_CHARS_MAX: usize = 19;
+
 impl RequestsQuery {
     fn limit(&self) -> Result<i32, Invalid> {
         let Some(text) = &self.limit else { return Ok(REQUESTS_DEFAULT) };
@@ -468,7 +471,8 @@ impl RequestsQuery {
     }
 
     fn after(&self) -> Result<u64, Invalid> {
-        let after = self.after.as_deref().map_or(Some(0), number);
+        let bounded = |text: &str| number(text).filter(|_| text.len() <= AFTER_CHARS_MAX);
+        let after = self.after.as_deref().map_or(Some(0), bounded);
         after.ok_or_else(|| Invalid::field("query:after", "must be the `next` of a page before"))
     }
 }
