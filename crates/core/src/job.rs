@@ -179,7 +179,7 @@ pub enum JobTaskError {
 }
 
 impl Job {
-    /// One that was asked for now.
+    /// One that is asked for at this moment.
     #[must_use]
     pub fn new(
         id: JobId,

@@ -433,7 +433,7 @@ enum Tried<'a> {
     Replay(&'a Replay, &'a Matcher),
 }
 
-/// Counts what a job would send that was asked for now.
+/// Counts what a job would send if it were asked for at this moment.
 async fn count(
     desk: &Desk,
     workspace: &WorkspaceId,
