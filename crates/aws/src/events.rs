@@ -6,9 +6,10 @@
 mod some;
 mod walk;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{self as transaction, AttributeValue, TransactWriteItem};
 use carillon_core::event::{AcceptedEvent, Audience, Event};
 use carillon_core::id::{EventKey, WorkspaceId};
 use carillon_core::pattern::EventType;
@@ -26,6 +27,11 @@ pub use self::walk::Walk;
 
 const TABLE: &str = "events";
 const INDEX: &str = "by_hour";
+
+/// On which condition an event is put. Past its time to live one is gone for every reader, though DynamoDB deletes it days
+/// later.
+const UNLESS_KEPT: &str = "attribute_not_exists(pk) OR expires_at <= :now OR accepted_at < :made_at";
+
 const HOUR_SECS: u64 = 3600;
 
 /// How many events a look at the latest ones takes in, whoever of them is wanted: what it costs is bounded.
@@ -45,7 +51,10 @@ pub struct EventTable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acceptance {
     /// It is an event now.
-    Accepted,
+    Accepted {
+        /// When it was accepted.
+        at: UnixMillis,
+    },
     /// It was one before, with the same content.
     Duplicate {
         /// When it was accepted.
@@ -68,32 +77,61 @@ impl EventTable {
         Key { table: self.table.clone(), pk: event.to_string(), sk: None }
     }
 
-    /// Accepts an event, unless one of its identity is kept already. The workspace was made at `made_at`: what it had
-    /// accepted before is another's, who had its id.
+    /// Accepts an event that nothing else depends on, unless one of its identity is kept already. The workspace was made at
+    /// `made_at`: what it had accepted before is another's, who had its id. `cascades`: whether others follow from it.
     pub async fn accept(
         &self,
         event: Event,
         (workspace, made_at): (WorkspaceId, UnixMillis),
+        cascades: bool,
         now: UnixMillis,
         retention: Duration,
     ) -> Result<Acceptance, AwsError> {
         let content = event.content().to_vec();
-        let item = EventItem::of(event.accepted(workspace, now), content, now + retention);
-        // Past its time to live an event is gone for every reader, though DynamoDB deletes it days later.
-        let condition = "attribute_not_exists(pk) OR expires_at <= :now OR accepted_at < :made_at";
+        let event = AcceptedEvent { cascades, ..event.accepted(workspace, now) };
+        let item = EventItem::of(event, content, now + retention);
         let put = Put {
             table: &self.table,
             item: &item,
-            condition: Some(condition),
+            condition: Some(UNLESS_KEPT),
             values: &[(":made_at", made_at.0), (":now", now.as_secs())],
         };
-        let Err(kept) = self.client.put(put).await? else { return Ok(Acceptance::Accepted) };
-        let kept: EventItem = serde_dynamo::from_item(kept).map_err(AwsError::item(TABLE))?;
-        Ok(if kept.content == item.content {
-            Acceptance::Duplicate { accepted_at: kept.accepted_at }
-        } else {
-            Acceptance::Conflict
-        })
+        let Err(kept) = self.client.put(put).await? else { return Ok(Acceptance::Accepted { at: now }) };
+        judged(kept, &item.content)
+    }
+
+    /// The same as a part of a transaction.
+    pub(crate) fn put_accepted(
+        &self,
+        event: AcceptedEvent,
+        content: &[u8],
+        made_at: UnixMillis,
+        retention: Duration,
+    ) -> Result<TransactWriteItem, AwsError> {
+        const OPERATION: &str = "dynamodb TransactWriteItems";
+        let now = event.accepted_at;
+        let item = EventItem::of(event, content.to_vec(), now + retention);
+        let put = transaction::Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(serde_dynamo::to_item(item).map_err(AwsError::item(TABLE))?))
+            .condition_expression(UNLESS_KEPT)
+            .expression_attribute_values(":made_at", AttributeValue::N(made_at.0.to_string()))
+            .expression_attribute_values(":now", AttributeValue::N(now.as_secs().to_string()));
+        Ok(TransactWriteItem::builder().put(put.build().map_err(AwsError::call(OPERATION))?).build())
+    }
+
+    /// How it went with events of which others of the same identity stood in the way, each by its key and content; those
+    /// that are gone in this moment are left out.
+    pub(crate) async fn judge(
+        &self,
+        refused: Vec<(EventKey, Vec<u8>)>,
+    ) -> Result<HashMap<EventKey, Acceptance>, AwsError> {
+        let mut kept = batch_read(&self.client, refused.iter().map(|(key, _)| self.key(key))).await?;
+        let judge = |(key, content): (EventKey, Vec<u8>)| {
+            let item = kept.remove(&self.key(&key))?;
+            Some(judged(item, &content).map(|acceptance| (key, acceptance)))
+        };
+        refused.into_iter().filter_map(judge).collect()
     }
 
     /// An event by its key.
@@ -181,6 +219,16 @@ impl EventTable {
     }
 }
 
+/// What stands in the way of an event: the same one, or another.
+fn judged(kept: Item, content: &[u8]) -> Result<Acceptance, AwsError> {
+    let kept: EventItem = serde_dynamo::from_item(kept).map_err(AwsError::item(TABLE))?;
+    Ok(if kept.content == content {
+        Acceptance::Duplicate { accepted_at: kept.accepted_at }
+    } else {
+        Acceptance::Conflict
+    })
+}
+
 /// Reads an event's item, from the table or from a record of its stream.
 pub fn read_event(item: impl Into<serde_dynamo::Item>) -> Result<AcceptedEvent, AwsError> {
     let item: EventItem = serde_dynamo::from_item(item).map_err(AwsError::item(TABLE))?;
@@ -199,6 +247,8 @@ struct EventItem {
     audience: Option<Audience>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     trace: Option<Trace>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    cascades: bool,
     event: String,
     hour_pk: String,
     hour_sk: String,
@@ -216,6 +266,7 @@ impl EventItem {
             accepted_at: self.accepted_at,
             audience: self.audience,
             trace: self.trace,
+            cascades: self.cascades,
             json: self.event,
         })
     }
@@ -233,6 +284,7 @@ impl EventItem {
             content,
             audience: event.audience,
             trace: event.trace,
+            cascades: event.cascades,
             event: event.json,
             expires_at: expires_at.as_secs(),
         }

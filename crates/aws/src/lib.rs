@@ -3,6 +3,7 @@
 //! Each table and its keys are known to one module alone. Every write states its condition and tells "already so" from
 //! failure; every entry of a batch answer is looked at.
 
+pub mod accepting;
 pub mod batch_read;
 pub mod config;
 pub mod deliveries;

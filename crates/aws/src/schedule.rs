@@ -5,6 +5,11 @@
 //! | task | `due#{shard}` | `{time}#{delivery}` |
 //! | note that a subscription holds deliveries | `held#{shard}` | `{subscription}` |
 //! | lease of a shard | `lease#{shard}` | `lease` |
+//! | deadline of a rule for a subject | `deadline#{digest}` | `deadline` |
+//! | that one becomes due | `deadlines#{shard}` | `{time}#{digest}` |
+//! | a workspace's last revision | `revision#{workspace}#{made at}` | `revision` |
+
+mod ledger;
 
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
@@ -18,6 +23,9 @@ use crate::SHARDS;
 use crate::batch_read::{Item, Key};
 use crate::error::AwsError;
 use crate::wire::{DynamoDb, Put};
+
+pub use self::ledger::DueDeadline;
+pub(crate) use self::ledger::Ledger;
 
 const TABLE: &str = "schedule";
 

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::data::DataRule;
 use crate::definition::{EventTypeDefinition, TypeSource};
+use crate::rules::Rules;
 
 /// The event types that a kind of workspace brings, in the order of its file.
 #[must_use]
@@ -23,10 +24,11 @@ pub fn builtin_type(kind: WorkspaceKind, name: &EventType) -> Option<&'static Ev
     builtin(kind).iter().find(|definition| definition.name == *name)
 }
 
-/// Whether the events of such workspaces have revisions: numbers that grow with each of them.
+/// What the catalogue of a kind of workspaces says of its types among one another.
 #[must_use]
-pub fn has_revisions(kind: WorkspaceKind) -> bool {
-    catalogue(kind).is_some_and(|catalogue| catalogue.revisions)
+pub fn builtin_rules(kind: WorkspaceKind) -> &'static Rules {
+    static NONE: Rules = Rules { revisions: false, deadlines: Vec::new(), cascades: Vec::new() };
+    catalogue(kind).map_or(&NONE, |catalogue| &catalogue.among)
 }
 
 /// The types of the events that Carillon itself tells, in workspaces of every kind. They can be subscribed to, and not
@@ -50,7 +52,7 @@ pub fn builtin_rule(kind: WorkspaceKind, name: &EventType) -> Option<&'static Da
 
 /// A catalogue, and the rules of its types as far as they were needed.
 struct Catalogue {
-    revisions: bool,
+    among: Rules,
     types: Vec<EventTypeDefinition>,
     rules: Vec<OnceLock<DataRule>>,
 }
@@ -59,9 +61,9 @@ struct Catalogue {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct CatalogueFile {
-    /// Whether its events have revisions.
+    /// Whether its events have revisions, and what they bring about.
     #[serde(default)]
-    revisions: bool,
+    rules: Rules,
     /// Schemas that those of several types refer to. Each type's schema gets those that it needs.
     definitions: Map<String, Value>,
     event_types: Vec<TypeEntry>,
@@ -98,10 +100,10 @@ fn catalogue(kind: WorkspaceKind) -> Option<&'static Catalogue> {
 fn read(file: &str) -> Catalogue {
     let file: CatalogueFile = serde_json::from_str(file)
         .unwrap_or_else(|error| unreachable!("a test reads every file of the catalogues: {error}"));
-    let CatalogueFile { revisions, definitions, event_types } = file;
+    let CatalogueFile { rules: among, definitions, event_types } = file;
     let types: Vec<_> = event_types.into_iter().map(|entry| entry.definition(&definitions)).collect();
     let rules = types.iter().map(|_| OnceLock::new()).collect();
-    Catalogue { revisions, types, rules }
+    Catalogue { among, types, rules }
 }
 
 impl TypeEntry {
@@ -261,7 +263,8 @@ mod tests {
         );
         assert_eq!(names(WorkspaceKind::Directory).len(), 45);
         assert!(builtin(WorkspaceKind::Custom).is_empty());
-        let with_revisions: Vec<_> = KINDS.into_iter().filter(|kind| has_revisions(*kind)).collect();
+        let with_revisions: Vec<_> =
+            KINDS.into_iter().filter(|kind| builtin_rules(*kind).revisions).collect();
         assert_eq!(with_revisions, [WorkspaceKind::Directory]);
         let consent = "consent:approved".parse().unwrap();
         assert!(builtin_type(WorkspaceKind::Consent, &consent).is_some());
@@ -270,10 +273,20 @@ mod tests {
     }
 
     #[test]
-    fn every_notification_of_the_directory_has_four_fields() {
+    fn every_rule_makes_sense() {
+        for kind in KINDS {
+            let checked = builtin_rules(kind).check(&Rules::default(), |name| builtin_type(kind, name));
+            assert_eq!(checked, Ok(()), "{kind:?}");
+        }
+        assert_eq!(builtin_rules(WorkspaceKind::Consent).deadlines.len(), 2);
+        assert_eq!(builtin_rules(WorkspaceKind::Directory).cascades.len(), 2);
+    }
+
+    #[test]
+    fn every_notification_of_the_directory_says_three_fields_of_four() {
         for definition in builtin(WorkspaceKind::Directory) {
             let fields: Vec<_> = definition.sample.as_object().unwrap().keys().collect();
-            assert_eq!(fields, ["apiResource", "resourcePayload", "revision", "updateTimestamp"]);
+            assert_eq!(fields, ["apiResource", "resourcePayload", "updateTimestamp"]);
             let rule = builtin_rule(WorkspaceKind::Directory, &definition.name).unwrap();
             for field in fields {
                 let mut sample = definition.sample.clone();

@@ -7,15 +7,24 @@
 mod builtin;
 mod data;
 mod definition;
+mod derive;
+mod rules;
+mod tree;
 
 use carillon_core::pattern::{EventType, TypePattern};
 
-pub use crate::builtin::{builtin, builtin_rule, builtin_type, has_revisions, operational};
+pub use crate::builtin::{builtin, builtin_rule, builtin_rules, builtin_type, operational};
 pub use crate::data::DataRule;
 pub use crate::definition::{
     DEFINITION_BYTES_MAX, DESCRIPTION_CHARS_MAX, EventTypeDefinition, NewEventType, RESERVED_PREFIX,
     TypeSource,
 };
+pub use crate::derive::{CASCADED_MAX, Parent};
+pub use crate::rules::{
+    CASCADES_DEEP_MAX, CascadeRule, DeadlineRule, NotARuleName, NotWithin, Plan, RULES_MAX, RuleName, Rules,
+    TYPES_OF_RULE_MAX, WITHIN_MAX, Within,
+};
+pub use crate::tree::{NotAPointer, Path, Pointer};
 
 /// Whether a pattern asks for at least one of these types. `*` always does: it asks for whatever comes to be.
 pub fn knows<'a>(types: impl IntoIterator<Item = &'a EventType>, pattern: &TypePattern) -> bool {

@@ -57,6 +57,9 @@ pub enum Action {
     /// It was deleted.
     #[serde(rename = "eventType.deleted")]
     EventTypeDeleted,
+    /// What the workspace says of its event types among one another was written.
+    #[serde(rename = "rules.written")]
+    RulesWritten,
     /// Signing keys were made.
     #[serde(rename = "keys.added")]
     KeysAdded,

@@ -62,6 +62,9 @@ pub type Audience = BTreeSet<SubscriberId>;
 /// what is delivered, since no subscriber must learn of the others.
 pub const AUDIENCE: &str = "audience";
 
+/// The extension attribute that gives an event its place in the order of its workspace's.
+pub const REVISION: &str = "revision";
+
 /// Why an event is not accepted as it stands.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
@@ -89,6 +92,8 @@ pub struct AcceptedEvent {
     pub audience: Option<Audience>,
     /// The trace that it belongs to.
     pub trace: Option<Trace>,
+    /// Whether other events follow from it by cascades.
+    pub cascades: bool,
     /// The event in structured mode, without its audience: the body of its deliveries.
     pub json: String,
 }
@@ -256,6 +261,15 @@ impl Event {
         Self { trace: self.trace.or(by_request), ..self }
     }
 
+    /// The same event with its place in the order of its workspace's: an extension attribute `revision`, an integer while
+    /// it is one of CloudEvents (32 bits), then a text. It is no part of the content that was submitted.
+    #[must_use]
+    pub fn revised(self, revision: u64) -> Self {
+        let quote = if i32::try_from(revision).is_ok() { "" } else { "\"" };
+        let members = self.json.strip_prefix('{').unwrap_or_default();
+        Self { json: format!("{{\"{REVISION}\":{quote}{revision}{quote},{members}"), ..self }
+    }
+
     /// The event in structured mode, as it is delivered.
     #[must_use]
     pub fn json(&self) -> &str {
@@ -274,7 +288,7 @@ impl Event {
     pub fn accepted(self, workspace: WorkspaceId, accepted_at: UnixMillis) -> AcceptedEvent {
         let key = EventKey { workspace, digest: EventDigest::of(&self.source, &self.id) };
         let Self { kind, audience, trace, json, .. } = self;
-        AcceptedEvent { key, event_type: kind, accepted_at, audience, trace, json }
+        AcceptedEvent { key, event_type: kind, accepted_at, audience, trace, cascades: false, json }
     }
 }
 
@@ -490,6 +504,9 @@ mod tests {
 
     const MINIMAL: &str = r#"{"specversion":"1.0","id":"1","source":"/consents","type":"consent:approved"}"#;
 
+    const MINIMAL_SORTED: &str =
+        r#"{"id":"1","source":"/consents","specversion":"1.0","type":"consent:approved"}"#;
+
     fn pointers(json: &str) -> Vec<String> {
         match Event::from_structured(json) {
             Err(Rejected::Invalid(invalid)) => invalid.0.into_iter().map(|error| error.pointer).collect(),
@@ -531,6 +548,17 @@ mod tests {
         assert!(!traced(MINIMAL).json.contains("traceparent"));
         let accepted = traced(MINIMAL).accepted("acme".parse().unwrap(), UnixMillis(0));
         assert_eq!(accepted.trace, by_request);
+    }
+
+    #[test]
+    fn a_revision_is_added_and_changes_nothing_else() {
+        let event = Event::from_structured(MINIMAL).unwrap();
+        let revised = event.clone().revised(7);
+        assert_eq!(revised.json, MINIMAL_SORTED.replacen('{', r#"{"revision":7,"#, 1));
+        assert_eq!(revised.content, event.content);
+        assert!(event.clone().revised(2_147_483_647).json.contains(r#""revision":2147483647,"#));
+        assert!(event.revised(2_147_483_648).json.contains(r#""revision":"2147483648","#));
+        assert!(Event::from_structured(&revised.json).is_ok());
     }
 
     #[test]

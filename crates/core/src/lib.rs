@@ -12,6 +12,7 @@
 pub mod access;
 pub mod address;
 pub mod audit;
+pub mod deadline;
 pub mod delivery;
 pub mod endpoint;
 pub mod event;

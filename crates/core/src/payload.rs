@@ -9,7 +9,7 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::event::is_json;
+use crate::event::{REVISION, is_json};
 use crate::id::{DeliveryId, EventDigest};
 use crate::keys::{Key, NotSigned, Sign};
 use crate::time::UnixMillis;
@@ -133,21 +133,22 @@ fn standard(event: &Members<'_>, accepted_at: UnixMillis) -> Result<Payload, NoP
     Ok(Payload { content_type: JSON.to_owned(), headers: Vec::new(), body })
 }
 
-/// The members of a notification of a resource.
-const RESOURCE: [&str; 4] = ["apiResource", "updateTimestamp", "resourcePayload", "revision"];
+/// The members of a notification of a resource, but for its revision.
+const RESOURCE: [&str; 3] = ["apiResource", "updateTimestamp", "resourcePayload"];
 
 /// What happened to a resource, as directories tell it: which one, when, how it is since, and the place of the change in
-/// the order of all. Data that says all four, as the directory's own types have it, stands for itself. Else the resource
-/// is the event's subject, or its source if it has none. As in Standard Webhooks, binary data stands under a name of its
-/// own.
+/// the order of all, which is the event's revision. Data that says the other three, as the directory's own types have it,
+/// stands for itself. Else the resource is the event's subject, or its source if it has none. As in Standard Webhooks,
+/// binary data stands under a name of its own.
 fn resource(event: &Members<'_>, accepted_at: UnixMillis) -> Result<Payload, NoPayload> {
-    if let Some(body) = notification(event) {
+    // In binary mode every attribute is published as a text, and so is a number of more than 32 bits.
+    let revision = event.0.get(REVISION).map(|revision| revision.get().trim_matches('"'));
+    let revision = revision.filter(|revision| is_integer(revision));
+    if let Some(body) = notification(event, revision) {
         return Ok(Payload { content_type: JSON.to_owned(), headers: Vec::new(), body: body.into_bytes() });
     }
+    let revision = revision.ok_or(NoPayload::NoRevision)?;
     let resource = event.0.get("subject").copied().map_or_else(|| event.get("source"), Ok)?;
-    // In binary mode every attribute is published as a text.
-    let revision = event.0.get("revision").map(|revision| revision.get().trim_matches('"'));
-    let revision = revision.filter(|revision| is_integer(revision)).ok_or(NoPayload::NoRevision)?;
     let timestamp = event.timestamp(accepted_at);
     let (name, data) = match event.data() {
         EventData::Json(data) => ("resourcePayload", data.get()),
@@ -160,13 +161,15 @@ fn resource(event: &Members<'_>, accepted_at: UnixMillis) -> Result<Payload, NoP
     Ok(Payload { content_type: JSON.to_owned(), headers: Vec::new(), body: body.into_bytes() })
 }
 
-/// The four members, if the event's data is an object that has them; what else it has is no part of the format.
-fn notification(event: &Members<'_>) -> Option<String> {
+/// The four members, if the event's data is an object that has the first three; what else it has is no part of the format.
+/// Where events have no revision, the data's own stands for it.
+fn notification(event: &Members<'_>, revision: Option<&str>) -> Option<String> {
     let EventData::Json(data) = event.data() else { return None };
     let members: BTreeMap<String, &RawValue> = serde_json::from_str(data.get()).ok()?;
+    let revision = revision.or_else(|| members.get(REVISION).map(|revision| revision.get()))?;
     let member = |name: &str| Some(format!("\"{name}\":{}", members.get(name)?));
     let members = RESOURCE.iter().map(|name| member(name)).collect::<Option<Vec<_>>>()?;
-    Some(format!("{{{}}}", members.join(",")))
+    Some(format!("{{{},\"{REVISION}\":{revision}}}", members.join(",")))
 }
 
 /// A signed token (RFC 8417, section 2; RFC 7515, section 3.1) for a push (RFC 8935, section 2.1). It never expires, and

@@ -79,6 +79,8 @@ enum ActionShown {
     EventTypeWritten,
     #[schema(rename = "eventType.deleted")]
     EventTypeDeleted,
+    #[schema(rename = "rules.written")]
+    RulesWritten,
     #[schema(rename = "keys.added")]
     KeysAdded,
     #[schema(rename = "subscription.created")]

@@ -16,6 +16,7 @@ mod keys;
 mod parameters;
 mod problems;
 mod redeliveries;
+mod rules;
 mod subscriptions;
 mod types;
 mod workspaces;
@@ -47,6 +48,7 @@ fn routes() -> OpenApiRouter<Arc<Desk>> {
         .merge(workspaces::router())
         .merge(clients::router())
         .merge(types::router())
+        .merge(rules::router())
         .merge(subscriptions::router())
         .merge(inboxes::router())
         .merge(events::router())

@@ -31,6 +31,7 @@ use self::shown::{InputShown, ListedType, Shown, SourceQuery, Wanted};
 use crate::conditional::{IfMatch, etag};
 use crate::desk::{Desk, List, ListQuery, by};
 use crate::problems::Common;
+use crate::rules::rules;
 
 /// How often a change is tried again that another one came before.
 const TRIES_MAX: usize = 5;
@@ -240,7 +241,8 @@ async fn put(
     responses(
         (status = 204, description = "Deleted"),
         (
-            status = 409, description = "It is a type of the catalogue, or the workspace is being deleted",
+            status = 409,
+            description = "It is a type of the catalogue, or named by a rule, or the workspace is being deleted",
             body = Problem,
             content_type = "application/problem+json",
         ),
@@ -255,11 +257,14 @@ async fn delete(
     Path((workspace, name)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
     let name: EventType = name.parse().map_err(|_| Problem::NotFound)?;
-    let Workspace { id, kind, .. } = desk.open_workspace(&workspace).await?.workspace;
-    if builtin_type(kind, &name).is_some() {
+    let workspace = desk.open_workspace(&workspace).await?.workspace;
+    if builtin_type(workspace.kind, &name).is_some() {
         return Err(Problem::EventTypeConflict);
     }
-    match desk.config.delete_type(&id, &name, Some((by(&caller), now()))).await? {
+    if rules(&desk, &workspace).await?.types().any(|named| *named == name) {
+        return Err(Problem::EventTypeInUse);
+    }
+    match desk.config.delete_type(&workspace.id, &name, Some((by(&caller), now()))).await? {
         Written::Done => Ok(StatusCode::NO_CONTENT),
         _ => Err(Problem::NotFound),
     }

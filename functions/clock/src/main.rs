@@ -1,5 +1,6 @@
-//! `clock`: each minute sends what is due, and what got stuck.
+//! `clock`: each minute sends what is due, and what got stuck, and fires deadlines.
 
+mod deadlines;
 mod run;
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};

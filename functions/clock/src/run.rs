@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use carillon_aws::accepting::Acceptor;
 use carillon_aws::batch_read::Item;
 use carillon_aws::config::ConfigTable;
 use carillon_aws::deliveries::{Claim, Delivery, DeliveryTable, Look, Open, Order, State};
 use carillon_aws::environment::setting;
 use carillon_aws::error::AwsError;
+use carillon_aws::events::EventTable;
 use carillon_aws::metrics::{Counter, Metrics};
 use carillon_aws::queue::{Message, Queue};
 use carillon_aws::schedule::{Due, HeldNote, ScheduleTable};
@@ -16,6 +18,8 @@ use carillon_core::subscription::Status as SubscriptionStatus;
 use carillon_core::time::UnixMillis;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
+
+use crate::deadlines::{DAY, Deadlines};
 
 /// How far ahead a run looks: the minute until the next one, and some more in case that is late.
 const AHEAD: Duration = Duration::from_secs(75);
@@ -52,6 +56,7 @@ pub(crate) struct Clock {
     config: ConfigTable,
     schedule: ScheduleTable,
     deliveries: DeliveryTable,
+    deadlines: Deadlines,
     queue: Queue,
     pace: Pace,
     metrics: Metrics,
@@ -66,6 +71,8 @@ pub(crate) struct Done {
     overdue: usize,
     /// Deliveries that were held and may go on.
     released: usize,
+    /// Deadlines that fired.
+    fired: usize,
     /// Shards that another run had.
     left: usize,
 }
@@ -74,9 +81,15 @@ impl Clock {
     pub(crate) async fn from_environment() -> Result<Self, lambda_runtime::Error> {
         let sdk = sdk_config().await;
         let dynamodb = DynamoDb::new(&sdk);
+        let config = ConfigTable::new(dynamodb.clone(), setting("CONFIG_TABLE")?);
+        let schedule = ScheduleTable::new(dynamodb.clone(), setting("SCHEDULE_TABLE")?);
+        let events = EventTable::new(dynamodb.clone(), setting("EVENTS_TABLE")?);
+        let retention = DAY * setting("RETENTION_DAYS")?;
+        let acceptor = Acceptor::new(dynamodb.clone(), events.clone(), schedule.clone(), retention);
         Ok(Self {
-            config: ConfigTable::new(dynamodb.clone(), setting("CONFIG_TABLE")?),
-            schedule: ScheduleTable::new(dynamodb.clone(), setting("SCHEDULE_TABLE")?),
+            deadlines: Deadlines::new(config.clone(), events, schedule.clone(), acceptor),
+            config,
+            schedule,
             deliveries: DeliveryTable::new(dynamodb, setting("DELIVERIES_TABLE")?),
             queue: Queue::new(Sqs::new(&sdk), setting("DELIVERY_QUEUE_URL")?),
             pace: Pace::new(setting("RETRY_SCALE")?, QUEUE_DELAY_MAX)?,
@@ -106,12 +119,14 @@ impl Clock {
             due = done.due,
             overdue = done.overdue,
             released = done.released,
+            fired = done.fired,
             left = done.left,
             "run"
         );
         self.metrics.count(Counter::DueSent, done.due);
         self.metrics.count(Counter::OverdueResent, done.overdue);
         self.metrics.count(Counter::Released, done.released);
+        self.metrics.count(Counter::EventsAccepted, done.fired);
         self.metrics.flush();
         failed.map_or(Ok(done), Err)
     }
@@ -121,7 +136,8 @@ impl Clock {
         let (due, more_due) = self.schedule.due(shard, now() + AHEAD, 1, None).await?;
         let (overdue, more_overdue) = self.overdue(shard, 1, None).await?;
         let (held, more_held) = self.schedule.held(shard, 1, None).await?;
-        let nothing = due.is_empty() && overdue.is_empty() && held.is_empty();
+        let nothing =
+            due.is_empty() && overdue.is_empty() && held.is_empty() && !self.deadlines.any_due(shard).await?;
         if nothing && more_due.is_none() && more_overdue.is_none() && more_held.is_none() {
             return Ok(Done::default());
         }
@@ -130,9 +146,10 @@ impl Clock {
         }
         // Each whatever becomes of the other.
         let (due, overdue) = (self.send_due(shard, until).await, self.sweep(shard, until).await);
+        let fired = self.deadlines.fire(shard, until).await;
         let released = self.release(shard, until).await;
         self.schedule.release(shard, deadline).await?;
-        Ok(Done { due: due?, overdue: overdue?, released: released?, left: 0 })
+        Ok(Done { due: due?, overdue: overdue?, released: released?, fired: fired?, left: 0 })
     }
 
     /// Sends what is due before the next run, each held back to its second; then removes it from the schedule.
@@ -275,6 +292,7 @@ impl std::ops::Add for Done {
             due: self.due + other.due,
             overdue: self.overdue + other.overdue,
             released: self.released + other.released,
+            fired: self.fired + other.fired,
             left: self.left + other.left,
         }
     }

@@ -150,7 +150,7 @@ impl Receiver<'_> {
         };
         match news.event(about, now) {
             Ok(event) => events
-                .accept(event, (workspace.clone(), self.target.made_at), now, *retention)
+                .accept(event, (workspace.clone(), self.target.made_at), false, now, *retention)
                 .await
                 .map(drop),
             Err(error) => {

@@ -1,9 +1,11 @@
-//! `fanout`: finds the subscriptions that an event concerns, and enqueues a delivery task for each.
+//! `fanout`: accepts the events that follow from an event, finds the subscriptions that it concerns, and enqueues a
+//! delivery task for each.
 //!
 //! It is woken by the stream of the events table, and by the expansion queue for events with many matches. Of both it
 //! makes [`woken::Record`]s, works them off in order while its time lasts, and reports what it did not finish.
 
 mod cache;
+mod cascades;
 mod filters;
 mod patience;
 mod source;

@@ -5,12 +5,14 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use aws_lambda_events::event::sqs::{BatchItemFailure, SqsBatchResponse};
+use carillon_aws::accepting::Acceptor;
 use carillon_aws::config::ConfigTable;
 use carillon_aws::environment::{SettingError, setting};
 use carillon_aws::error::AwsError;
 use carillon_aws::events::EventTable;
 use carillon_aws::metrics::{Counter, Metrics};
 use carillon_aws::queue::{Message, Queue};
+use carillon_aws::schedule::ScheduleTable;
 use carillon_aws::{DynamoDb, Sqs, now, sdk_config};
 use carillon_core::event::AcceptedEvent;
 use carillon_core::id::{SubscriptionId, WorkspaceId};
@@ -20,6 +22,7 @@ use carillon_core::time::UnixMillis;
 use futures::FutureExt as _;
 use serde_json::json;
 
+use crate::cascades::{Cascades, DAY};
 use crate::patience::{FIRST_PAUSE, PAUSE_MAX, Patience, Unplanned};
 use crate::source::Table;
 use crate::subscriptions::{Current, Matched, Subscriptions};
@@ -44,6 +47,7 @@ const PLANNED_MAX: usize = EXPANSION_SIZE;
 /// Tables, queues, and the subscriptions that are kept.
 pub(crate) struct Fanout {
     events: EventTable,
+    cascades: Cascades,
     subscriptions: Subscriptions<Table>,
     delivery: Queue,
     expansion: Queue,
@@ -70,16 +74,19 @@ impl Fanout {
         let sdk = sdk_config().await;
         let (dynamodb, sqs) = (DynamoDb::new(&sdk), Sqs::new(&sdk));
         let queue = |name| Ok::<_, SettingError>(Queue::new(sqs.clone(), setting(name)?));
+        let config = ConfigTable::new(dynamodb.clone(), setting("CONFIG_TABLE")?);
+        let events = EventTable::new(dynamodb.clone(), setting("EVENTS_TABLE")?);
+        let schedule = ScheduleTable::new(dynamodb.clone(), setting("SCHEDULE_TABLE")?);
+        let retention = DAY * setting("RETENTION_DAYS")?;
+        let acceptor = Acceptor::new(dynamodb.clone(), events.clone(), schedule, retention);
         Ok(Self {
-            events: EventTable::new(dynamodb.clone(), setting("EVENTS_TABLE")?),
+            events,
+            cascades: Cascades::new(config.clone(), acceptor),
             delivery: queue("DELIVERY_QUEUE_URL")?,
             expansion: queue("EXPANSION_QUEUE_URL")?,
             failure: queue("FANOUT_FAILURE_QUEUE_URL")?,
             metrics: Metrics::from_environment()?,
-            subscriptions: Subscriptions::new(Table::new(
-                dynamodb.clone(),
-                ConfigTable::new(dynamodb, setting("CONFIG_TABLE")?),
-            )),
+            subscriptions: Subscriptions::new(Table::new(dynamodb, config)),
         })
     }
 
@@ -163,16 +170,31 @@ impl Fanout {
     ) -> Result<Vec<(To, Message)>, Unplanned> {
         match &record.step {
             Step::Match(event) => {
+                self.follow(event).await?;
                 let left =
                     WORKSPACE_FILTERING_TIME.saturating_sub(current.filtered_for(&event.key.workspace));
                 self.spread(current, event, Range::default(), patience, FILTERING_TIME.min(left)).await
             }
             Step::Expand(task) => match self.event(task).await? {
-                Some(event) => self.spread(current, &event, task.range, patience, Duration::MAX).await,
+                Some(event) => {
+                    // The whole of it is asked for where the stream may have lost it.
+                    if task.range == Range::default() {
+                        self.follow(&event).await?;
+                    }
+                    self.spread(current, &event, task.range, patience, Duration::MAX).await
+                }
                 None => Ok(Vec::new()),
             },
             Step::Poisoned { reason } => poisoned(record, reason),
         }
+    }
+
+    async fn follow(&self, event: &AcceptedEvent) -> Result<(), AwsError> {
+        if event.cascades {
+            let new = self.cascades.follow(event).await?;
+            self.metrics.count(Counter::EventsAccepted, new);
+        }
+        Ok(())
     }
 
     /// The tasks that an event needs within a range of subscriptions.
@@ -210,6 +232,7 @@ impl Fanout {
                 accepted_at: event.accepted_at,
                 audience: task.audience.clone(),
                 trace: event.trace.clone(),
+                cascades: false,
                 json: json.clone(),
             })),
         }

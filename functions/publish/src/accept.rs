@@ -1,13 +1,15 @@
-//! Accepting: the event is put unless one of its identity is kept; the first put decides.
+//! Publishing: each event is checked by what its workspace says, then accepted.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use carillon_aws::accepting::{Acceptor, Incoming};
 use carillon_aws::config::ConfigTable;
 use carillon_aws::environment::{SettingError, setting};
 use carillon_aws::error::AwsError;
 use carillon_aws::events::{Acceptance, EventTable};
 use carillon_aws::metrics::{Counter, Metrics};
+use carillon_aws::schedule::ScheduleTable;
 use carillon_aws::{DynamoDb, now, sdk_config};
 use carillon_core::event::Event;
 use carillon_core::id::EventDigest;
@@ -28,8 +30,7 @@ const CALLS_AT_ONCE: usize = 25;
 /// The tables and settings that accepting needs, and what was read of them a moment ago.
 pub struct Publisher {
     config: ConfigTable,
-    events: EventTable,
-    retention: Duration,
+    acceptor: Acceptor,
     workspaces: Workspaces,
     types: Types,
     pub(crate) metrics: Metrics,
@@ -39,10 +40,12 @@ impl Publisher {
     /// From the settings of the environment.
     pub async fn from_environment() -> Result<Self, SettingError> {
         let dynamodb = DynamoDb::new(&sdk_config().await);
+        let events = EventTable::new(dynamodb.clone(), setting("EVENTS_TABLE")?);
+        let schedule = ScheduleTable::new(dynamodb.clone(), setting("SCHEDULE_TABLE")?);
+        let retention = DAY * setting("RETENTION_DAYS")?;
         Ok(Self {
             config: ConfigTable::new(dynamodb.clone(), setting("CONFIG_TABLE")?),
-            events: EventTable::new(dynamodb, setting("EVENTS_TABLE")?),
-            retention: DAY * setting("RETENTION_DAYS")?,
+            acceptor: Acceptor::new(dynamodb, events, schedule, retention),
             workspaces: Workspaces::new(),
             types: Types::new(),
             metrics: Metrics::from_environment()?,
@@ -64,7 +67,7 @@ impl Publisher {
     pub(crate) async fn accept(&self, workspace: &OpenWorkspace, event: Event, mode: Mode) -> Submitted {
         let rule = self.rule(workspace, event.event_type()).await;
         match checked(event, mode, workspace, &rule) {
-            Ok(event) => self.put(workspace, event).await,
+            Ok(incoming) => self.take(workspace, vec![incoming]).await.pop().unwrap_or(FAILED),
             Err(problem) => Submitted::Refused(problem),
         }
     }
@@ -74,47 +77,46 @@ impl Publisher {
     pub(crate) async fn accept_all(&self, workspace: &OpenWorkspace, events: Vec<Event>) -> Vec<Submitted> {
         let rules = self.rules(workspace, &events).await;
         let mut submitted = Vec::with_capacity(events.len());
-        let mut first = Vec::with_capacity(events.len());
+        let (mut places, mut first) = (Vec::with_capacity(events.len()), Vec::with_capacity(events.len()));
         let mut later = Vec::new();
         let mut identities = HashSet::with_capacity(events.len());
         for (place, event) in events.into_iter().enumerate() {
             let rule = rules.get(event.event_type()).unwrap_or(&Err(Problem::Unavailable));
             match checked(event, Mode::Structured, workspace, rule) {
                 Err(problem) => submitted.push((place, Submitted::Refused(problem))),
-                Ok(event) if identities.insert(EventDigest::of(event.source(), event.id())) => {
-                    first.push((place, event));
+                Ok(incoming)
+                    if identities.insert(EventDigest::of(incoming.event.source(), incoming.event.id())) =>
+                {
+                    places.push(place);
+                    first.push(incoming);
                 }
-                Ok(event) => later.push((place, event)),
+                Ok(incoming) => later.push((place, incoming)),
             }
         }
-        let put = async |(place, event)| (place, self.put(workspace, event).await);
-        submitted
-            .extend(stream::iter(first).map(put).buffer_unordered(CALLS_AT_ONCE).collect::<Vec<_>>().await);
-        for event in later {
-            submitted.push(put(event).await);
+        submitted.extend(places.into_iter().zip(self.take(workspace, first).await));
+        for (place, incoming) in later {
+            submitted.extend(self.take(workspace, vec![incoming]).await.into_iter().map(|one| (place, one)));
         }
         submitted.sort_unstable_by_key(|(place, _)| *place);
         submitted.into_iter().map(|(_, submitted)| submitted).collect()
     }
 
-    async fn put(&self, workspace: &OpenWorkspace, event: Event) -> Submitted {
-        let now = now();
-        match self
-            .events
-            .accept(event, (workspace.id.clone(), workspace.created_at), now, self.retention)
-            .await
-        {
-            Ok(Acceptance::Accepted) => {
-                self.metrics.count(Counter::EventsAccepted, 1);
-                Submitted::Accepted { accepted_at: now }
-            }
-            Ok(Acceptance::Duplicate { accepted_at }) => {
-                self.metrics.count(Counter::EventsDuplicate, 1);
-                Submitted::Duplicate { accepted_at }
-            }
+    /// Accepts events, each of its own identity; how it went for each, in their order.
+    async fn take(&self, workspace: &OpenWorkspace, incoming: Vec<Incoming>) -> Vec<Submitted> {
+        let accepted = self.acceptor.accept(&workspace.tenant, incoming).await;
+        let submitted = accepted.into_iter().map(|accepted| match accepted {
+            Ok(Acceptance::Accepted { at }) => Submitted::Accepted { accepted_at: at },
+            Ok(Acceptance::Duplicate { accepted_at }) => Submitted::Duplicate { accepted_at },
             Ok(Acceptance::Conflict) => Submitted::Refused(Problem::EventConflict),
             Err(error) => Submitted::Refused(AwsError::into(error)),
-        }
+        });
+        let submitted: Vec<_> = submitted.collect();
+        let count = |wanted: fn(&Submitted) -> bool| submitted.iter().filter(|one| wanted(one)).count();
+        let accepted = count(|one| matches!(one, Submitted::Accepted { .. }));
+        let duplicates = count(|one| matches!(one, Submitted::Duplicate { .. }));
+        self.metrics.count(Counter::EventsAccepted, accepted);
+        self.metrics.count(Counter::EventsDuplicate, duplicates);
+        submitted
     }
 
     /// The rules of a batch's types, each found once.
@@ -135,8 +137,11 @@ impl Publisher {
 /// The rule of a type, if the workspace has it; an error if that cannot be found out at the moment.
 type Found = Result<Option<Rule>, Problem>;
 
-fn checked(event: Event, mode: Mode, workspace: &OpenWorkspace, rule: &Found) -> Result<Event, Problem> {
+/// What is answered of an event that got no answer.
+const FAILED: Submitted = Submitted::Refused(Problem::Unavailable);
+
+fn checked(event: Event, mode: Mode, workspace: &OpenWorkspace, rule: &Found) -> Result<Incoming, Problem> {
     let rule = rule.as_ref().map_err(Clone::clone)?;
-    check(&event, mode, workspace.audience, rule.as_deref())?;
-    Ok(event)
+    let effects = check(&event, mode, (workspace.audience, &workspace.rules), rule.as_deref(), now())?;
+    Ok(Incoming { event, effects })
 }

@@ -1,8 +1,10 @@
 //! What a workspace asks of its events, beyond what every event must be.
 
-use carillon_catalogue::DataRule;
+use carillon_catalogue::{DataRule, Rules};
+use carillon_core::deadline::Effects;
 use carillon_core::event::{AUDIENCE, Event};
 use carillon_core::invalid::{FieldError, Findings, Invalid};
+use carillon_core::time::UnixMillis;
 use carillon_core::workspace::AudienceRule;
 
 /// In what form an event came, which decides where its parts stand (CloudEvents HTTP protocol binding 1.0, section 3).
@@ -28,19 +30,21 @@ impl Mode {
             (Self::Binary, Some(within)) if within.is_empty() || within.starts_with('/') => within.to_owned(),
             // What is not JSON is so by its media type.
             (Self::Binary, Some(_)) => "header:content-type".to_owned(),
+            (Self::Binary, None) if pointer.starts_with('/') => self.attribute(&pointer[1..]),
             _ => pointer,
         }
     }
 }
 
-/// Checks an event by its workspace's rule for audiences and by its type's for data; `None`: the workspace has no such
-/// type.
+/// Checks an event by its workspace's rule for audiences, by its type's for data, and by what its workspace's types have
+/// to do with one another. `None`: the workspace has no such type. What its acceptance brings about.
 pub(crate) fn check(
     event: &Event,
     mode: Mode,
-    audience: AudienceRule,
+    (audience, rules): (AudienceRule, &Rules),
     rule: Option<&DataRule>,
-) -> Result<(), Invalid> {
+    now: UnixMillis,
+) -> Result<Effects, Invalid> {
     let mut findings = Findings::default();
     if audience == AudienceRule::Required && event.audience().is_none() {
         let detail = "is required in this workspace: name the subscribers that the event is for";
@@ -49,13 +53,15 @@ pub(crate) fn check(
     match rule.map(|rule| rule.check_event(event.json())) {
         None => findings.add(mode.attribute("type"), "is no event type of this workspace"),
         Some(Ok(())) => {}
-        Some(Err(Invalid(errors))) => {
-            for FieldError { pointer, detail } in errors {
-                findings.add(mode.place(pointer), detail);
-            }
-        }
+        Some(Err(invalid)) => _ = findings.take::<()>(Err(placed(invalid, mode))),
     }
-    findings.into_result(())
+    findings.into_result(())?;
+    rules.effects(event, now).map_err(|invalid| placed(invalid, mode))
+}
+
+fn placed(Invalid(errors): Invalid, mode: Mode) -> Invalid {
+    let placed = |FieldError { pointer, detail }| FieldError { pointer: mode.place(pointer), detail };
+    Invalid(errors.into_iter().map(placed).collect())
 }
 
 #[cfg(test)]
@@ -64,6 +70,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    const NOW: UnixMillis = UnixMillis(1_795_339_800_000);
+    const RULES: &Rules = &Rules { revisions: false, deadlines: Vec::new(), cascades: Vec::new() };
+    const OPEN: (AudienceRule, &Rules) = (AudienceRule::Open, RULES);
+    const REQUIRED: (AudienceRule, &Rules) = (AudienceRule::Required, RULES);
 
     fn structured(members: &str) -> Event {
         let json = format!(r#"{{"specversion":"1.0","id":"1","source":"/s","type":"a.b"{members}}}"#);
@@ -90,8 +101,8 @@ mod tests {
     }
 
     fn pointers(event: &Event, mode: Mode) -> Vec<String> {
-        let invalid = check(event, mode, AudienceRule::Open, Some(&rule(true))).err();
-        assert_eq!(check(event, mode, AudienceRule::Open, Some(&rule(false))), Ok(()));
+        let invalid = check(event, mode, OPEN, Some(&rule(true)), NOW).err();
+        assert_eq!(check(event, mode, OPEN, Some(&rule(false)), NOW), Ok(Effects::default()));
         invalid.into_iter().flat_map(|invalid| invalid.0).map(|error| error.pointer).collect()
     }
 
@@ -116,7 +127,7 @@ mod tests {
     fn all_that_a_workspace_misses_is_told_at_once() {
         let event = structured("");
         let missing = |mode, rule: Option<&DataRule>| {
-            let invalid = check(&event, mode, AudienceRule::Required, rule).unwrap_err();
+            let invalid = check(&event, mode, REQUIRED, rule, NOW).unwrap_err();
             invalid.0.into_iter().map(|error| error.pointer).collect::<Vec<_>>()
         };
         assert_eq!(missing(Mode::Structured, None), ["/audience", "/type"]);
@@ -127,6 +138,7 @@ mod tests {
     #[test]
     fn an_audience_is_enough_where_one_is_required() {
         let event = structured(r#","audience":"tpp-1""#);
-        assert_eq!(check(&event, Mode::Structured, AudienceRule::Required, Some(&rule(false))), Ok(()));
+        let checked = check(&event, Mode::Structured, REQUIRED, Some(&rule(false)), NOW);
+        assert_eq!(checked, Ok(Effects::default()));
     }
 }

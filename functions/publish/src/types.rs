@@ -50,13 +50,15 @@ impl Types {
         if let Some(rule) = builtin_rule(workspace.kind, name) {
             return Ok(Some(Rule::Builtin(rule)));
         }
-        let key = (workspace.id.clone(), name.clone());
+        let key = (workspace.tenant.workspace.clone(), name.clone());
         // Its age counts from before the read: what changes while that is under way is not in it.
         let read_at = now();
         if let Some(own) = self.own.fresh(&key, read_at) {
             return Ok(Some(Rule::Own(own.rule)));
         }
-        let Some(stored) = config.event_type(&workspace.id, name).await? else { return Ok(None) };
+        let Some(stored) = config.event_type(&workspace.tenant.workspace, name).await? else {
+            return Ok(None);
+        };
         let own = OwnType::new(stored, self.own.stale(&key))?;
         self.own.put(key, own.clone(), read_at);
         Ok(Some(Rule::Own(own.rule)))

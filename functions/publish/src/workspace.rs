@@ -1,11 +1,16 @@
 //! The workspace that events are published to.
 
+use std::sync::Arc;
+
+use carillon_aws::accepting::Tenant;
 use carillon_aws::config::ConfigTable;
+use carillon_aws::error::AwsError;
 use carillon_aws::now;
+use carillon_catalogue::Rules;
 use carillon_core::id::WorkspaceId;
-use carillon_core::time::UnixMillis;
 use carillon_core::workspace::{AudienceRule, WorkspaceKind, WorkspaceStatus};
 use carillon_http::problem::Problem;
+use futures::future::try_join;
 
 use crate::recent::Recent;
 
@@ -16,13 +21,13 @@ const WORKSPACES_MAX: usize = 10_000;
 #[derive(Clone, Debug)]
 pub(crate) struct OpenWorkspace {
     /// Which.
-    pub(crate) id: WorkspaceId,
-    /// When it was made.
-    pub(crate) created_at: UnixMillis,
+    pub(crate) tenant: Arc<Tenant>,
     /// Picks the catalogue.
     pub(crate) kind: WorkspaceKind,
     /// Whether events must name their audience.
     pub(crate) audience: AudienceRule,
+    /// What its event types have to do with one another.
+    pub(crate) rules: Arc<Rules>,
 }
 
 /// The workspaces that were seen.
@@ -43,15 +48,22 @@ impl Workspaces {
         if let Some(seen) = self.seen.fresh(&id, read_at) {
             return Ok(seen);
         }
-        let workspace = config.workspace(&id).await?.ok_or(Problem::NotFound)?.workspace;
+        let (stored, rules) = try_join(config.workspace(&id), config.rules(&id)).await?;
+        let workspace = stored.ok_or(Problem::NotFound)?.workspace;
         if workspace.status == WorkspaceStatus::Deleting {
             return Err(Problem::WorkspaceDeleting);
         }
+        let rules = Rules::of(workspace.kind, rules.as_ref().map(|stored| stored.rules.as_str()));
+        // They are checked before they are stored, so that those that make no sense are a fault of ours.
+        let rules =
+            rules.map_err(|error| AwsError::Item { table: "config", detail: format!("rules: {error}") })?;
+        let tenant =
+            Tenant { workspace: workspace.id, made_at: workspace.created_at, revisions: rules.revisions };
         let open = OpenWorkspace {
-            id: workspace.id,
-            created_at: workspace.created_at,
+            tenant: Arc::new(tenant),
             kind: workspace.kind,
             audience: workspace.settings.audience,
+            rules: Arc::new(rules),
         };
         self.seen.put(id, open.clone(), read_at);
         Ok(open)

@@ -68,10 +68,10 @@ impl Matches {
         }
     }
 
-    /// The first is one of the catalogue's, whose data is checked; the others take any data.
+    /// The first is one of the catalogue's, whose data is checked, and which no deadline waits for; the others take any data.
     fn event_type(self) -> &'static str {
         match self {
-            Self::One => "consent:approved",
+            Self::One => "before:consent:create",
             Self::Ten => "consent:created",
             Self::Thousand => "consent:revoked",
             Self::TenByFilter => "consent:payment:approved",
@@ -138,7 +138,7 @@ impl Stage {
         }
         let arn = |name: &str| scene.stack.output(name).to_owned();
         let (delivery_arn, expansion_arn) = (arn("DeliveryQueueArn"), arn("ExpansionQueueArn"));
-        let event = fs::read(root().join("events/consent-approved.cloudevents.json"))?;
+        let event = fs::read(root().join("events/consent-before-create.cloudevents.json"))?;
         let token = issuer.token(&issuer.claims("lead", TOKEN_AUDIENCE, &ALL_SCOPES.join(" ")))?;
         let samples = samples(&token)?.into_iter().map(|(function, _, payload)| (function, payload));
         let stage = Self {

@@ -14,6 +14,7 @@
 //! | that its title is taken | `WS#{workspace}` | `TITLE#{subscriber}#{title}` |
 //! | matching row | `MATCH#{workspace}#{pattern}` | `{subscription}` |
 //! | its keys | `WS#{workspace}` | `keys` |
+//! | its own rules | `WS#{workspace}` | `rules` |
 //! | job | `WS#{workspace}` | `JOB#{job}` |
 //! | entry of the audit | `AUDIT#{workspace}` | `{time}.{random}` |
 //! | what an idempotency key made | `ONCE#{client}` | `{digest of path and key}` |
@@ -26,6 +27,7 @@ mod grants;
 mod jobs;
 mod keys;
 mod once;
+mod rules;
 mod subscriptions;
 mod types;
 mod workspaces;
@@ -44,6 +46,7 @@ use crate::wire::DynamoDb;
 pub use audit::{AuditCursor, AuditSpan};
 pub use keys::StoredKeys;
 pub use once::{Made, Once};
+pub use rules::StoredRules;
 pub use subscriptions::{
     Asked, FIRST_SECRET, StoredSecret, StoredSubscription, Verification, Wanted, read_subscription,
 };

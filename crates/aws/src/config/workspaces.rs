@@ -183,6 +183,7 @@ impl ConfigTable {
             (self.delete(&self.matching_key(workspace), Some((is_closed, Some(values))))?, Written::InUse),
             (self.delete(&self.workspace_key(workspace), None)?, Written::Missing),
             (self.delete(&self.keys_key(workspace), None)?, Written::Missing),
+            (self.delete(&self.rules_key(workspace), None)?, Written::Missing),
             (self.delete(&self.listed_key(workspace), None)?, Written::Missing),
         ];
         Ok((self.transact(writes).await? != Written::Done).then_some(0))

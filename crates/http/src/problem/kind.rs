@@ -89,6 +89,10 @@ kinds! {
         "A version of an event type never changes, and a type of the catalogue cannot be defined anew. Put the new \
          definition under the next version, or under another name."
     }
+    EVENT_TYPE_IN_USE {
+        "event-type-in-use", "A rule names this event type", CONFLICT,
+        "Deadlines and cascades of the workspace name it. Write the rules without it first."
+    }
     DELIVERY_NOT_FAILED {
         "delivery-not-failed", "The delivery has not failed", CONFLICT,
         "Only what has failed is delivered again as a matter of course; `detail` says where the delivery stands. With `force` \

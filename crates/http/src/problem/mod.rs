@@ -46,6 +46,8 @@ pub enum Problem {
     NotConfirmed,
     /// The name and version of an event type are another definition's.
     EventTypeConflict,
+    /// The event type is named by a rule of the workspace.
+    EventTypeInUse,
     /// The delivery stands so, and was not forced.
     DeliveryNotFailed(&'static str),
     /// The delivery's subscription was deleted.
@@ -115,6 +117,7 @@ impl Problem {
             Self::TitleTaken => kind::TITLE_TAKEN,
             Self::NotConfirmed => kind::NOT_CONFIRMED,
             Self::EventTypeConflict => kind::EVENT_TYPE_CONFLICT,
+            Self::EventTypeInUse => kind::EVENT_TYPE_IN_USE,
             Self::DeliveryNotFailed(_) => kind::DELIVERY_NOT_FAILED,
             Self::DeliveryCancelled => kind::DELIVERY_CANCELLED,
             Self::SubscriptionNotActive => kind::SUBSCRIPTION_NOT_ACTIVE,
@@ -197,6 +200,7 @@ impl Problem {
             | Self::TitleTaken
             | Self::NotConfirmed
             | Self::EventTypeConflict
+            | Self::EventTypeInUse
             | Self::DeliveryCancelled
             | Self::SubscriptionNotActive
             | Self::JobNotCancellable

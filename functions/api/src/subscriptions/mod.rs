@@ -17,7 +17,7 @@ use carillon_aws::config::{
     FIRST_SECRET, Made, Once, StoredSubscription, StoredWorkspace, Verification, Wanted, Written,
 };
 use carillon_aws::now;
-use carillon_catalogue::{builtin, has_revisions, knows, operational};
+use carillon_catalogue::{builtin, knows, operational};
 use carillon_core::endpoint::Endpoint;
 use carillon_core::id::{SubscriberId, SubscriptionId};
 use carillon_core::invalid::{Findings, Invalid};
@@ -38,6 +38,7 @@ use utoipa_axum::routes;
 use crate::conditional::{IdempotencyKey, IfMatch, etag, merge};
 use crate::desk::{Desk, List, ListQuery, by, id_bytes};
 use crate::problems::Common;
+use crate::rules::rules;
 use crate::{inboxes, keys};
 
 pub(crate) use self::input::TypePatternShown;
@@ -504,6 +505,7 @@ async fn check(
     input: SubscriptionInput,
     old: Option<&StoredSubscription>,
 ) -> Result<Wish, Problem> {
+    let revisions = rules(desk, workspace).await?.revisions;
     let own = desk.config.type_names(&workspace.id).await?;
     let types: Vec<_> = builtin(workspace.kind)
         .iter()
@@ -516,7 +518,7 @@ async fn check(
         rules: workspace.settings.endpoint_rules(&desk.rules),
         knows: &|pattern| knows(types.iter().copied(), pattern),
         before,
-        revisions: has_revisions(workspace.kind),
+        revisions,
     })?;
     check_ways(desk, &wish.details, before).await?;
     Ok(wish)

@@ -34,6 +34,7 @@ use utoipa_axum::routes;
 
 use crate::desk::Desk;
 use crate::problems::Common;
+use crate::rules::rules;
 use crate::types::event_type;
 
 use super::find;
@@ -122,7 +123,8 @@ async fn test(
         return Err(Problem::NotConfirmed);
     }
     let definition = wanted(&desk, &workspace, &subscription, event_type).await?;
-    let event = sample(&desk, &workspace, &definition)?;
+    let revisions = rules(&desk, &workspace).await?.revisions;
+    let event = sample(&desk, &workspace, &definition, revisions)?;
     attempt(&desk, &subscription, event).await.map(Json)
 }
 
@@ -152,11 +154,12 @@ async fn wanted(
     Err(Invalid::field(POINTER, "is required, since the subscription asks for no type that there is").into())
 }
 
-/// An event of the type, with its sample.
+/// An event of the type, with its sample. Where events have revisions it has none of the workspace's: 0.
 fn sample(
     desk: &Desk,
     workspace: &Workspace,
     definition: &EventTypeDefinition,
+    revisions: bool,
 ) -> Result<AcceptedEvent, Problem> {
     let now = now();
     let id = random_bytes(10)?.iter().fold("test-".to_owned(), |id, byte| format!("{id}{byte:02x}"));
@@ -171,6 +174,7 @@ fn sample(
         "data": definition.sample,
     });
     match Event::from_structured(&event.to_string()) {
+        Ok(event) if revisions => Ok(event.revised(0).accepted(workspace.id.clone(), now)),
         Ok(event) => Ok(event.accepted(workspace.id.clone(), now)),
         Err(error) => {
             tracing::error!(%error, r#type = %definition.name, "a sample makes no event");
