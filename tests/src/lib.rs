@@ -2,10 +2,13 @@
 
 #![allow(clippy::print_stderr, reason = "a scenario that failed shows what the local AWS said")]
 
+pub mod deadlines;
 pub mod door;
 pub mod harness;
 pub mod ordeal;
 pub mod payloads;
+pub mod revisions;
+pub mod rough;
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -168,6 +171,17 @@ impl Scene {
         Ok(rows)
     }
 
+    /// What deliveries have in the schedule: tasks, and notes of what is held. It also holds the leases of its shards, and
+    /// what was accepted with events: deadlines, and the last revision.
+    pub async fn scheduled(&self) -> Result<Vec<Value>> {
+        let mut rows = self.rows("ScheduleTable").await?;
+        let kinds = ["due#", "held#"];
+        rows.retain(|row| {
+            row["pk"]["S"].as_str().is_some_and(|pk| kinds.iter().any(|kind| pk.starts_with(kind)))
+        });
+        Ok(rows)
+    }
+
     /// Every row of a table, by the name of the output with its name.
     pub async fn rows(&self, table_output: &str) -> Result<Vec<Value>> {
         let mut rows = Vec::new();
@@ -229,9 +243,7 @@ impl Scene {
                 bail!("{left} messages are left over in {queue}");
             }
         }
-        // The schedule also holds the leases of its shards.
-        let is_lease = |row: &Value| row["sk"]["S"] == "lease";
-        if let Some(left) = self.rows("ScheduleTable").await?.iter().find(|row| !is_lease(row)) {
+        if let Some(left) = self.scheduled().await?.first() {
             bail!("work is left over in the schedule: {left}");
         }
         self.break_off().await

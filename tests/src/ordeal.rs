@@ -12,14 +12,14 @@ use anyhow::{Context as _, Result, bail, ensure};
 use carillon_core::delivery::Ask;
 use carillon_core::id::{DeliveryId, EventDigest, EventKey, SubscriptionId, WorkspaceId};
 use carillon_core::task::DeliveryTask;
-use carillon_local::{Answer, Dice, FUNCTIONS, Faults, Proxy, Rates, Received, Tally, Verdict, event, kill};
+use carillon_local::{Answer, Dice, FUNCTIONS, Faults, Proxy, Rates, Received, Tally, Verdict, event};
 use futures::future::{join_all, try_join_all};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::door::Door;
 use crate::payloads::stream_record;
-use crate::{Scene, WORKSPACE};
+use crate::{Scene, WORKSPACE, rough};
 
 /// Who publishes, as the events say.
 const SOURCE: &str = "urn:example:bank";
@@ -29,12 +29,6 @@ const PUBLISHERS: usize = 8;
 
 /// How many events a publisher sends at once.
 const BATCHES: [usize; 3] = [1, 5, 20];
-
-/// What a publisher waits before it repeats what was not accepted.
-const PUBLISHERS_PAUSE: Duration = Duration::from_millis(300);
-
-/// How often a publisher repeats a request.
-const PUBLISHINGS_MAX: usize = 60;
 
 /// How often it is looked whether all is done, at most.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
@@ -319,7 +313,7 @@ impl Stage {
         };
         tokio::select! {
             settled = settled => settled?,
-            error = self.kill_at_random(&mut killed) => bail!("killing came to an end: {error:?}"),
+            error = rough::kill_at_random(&self.scene, self.ordeal.dice("deaths"), &VICTIMS, self.ordeal.deaths_apart, &mut killed) => bail!("killing came to an end: {error:?}"),
             error = self.fan_out_again(&mut again) => bail!("fanning out again came to an end: {error:?}"),
             error = self.meddle(&mut changed) => bail!("changing subscriptions came to an end: {error:?}"),
             () = self.ring(&mut failed) => bail!("the clock came to an end"),
@@ -347,29 +341,11 @@ impl Stage {
             let mut repeated = 0;
             for batch in batches {
                 let events: Vec<_> = batch.map(|place| self.ordeal.event(place)).collect();
-                repeated += self.publish_batch(&events).await?;
+                repeated += rough::publish(&self.scene, WORKSPACE, &events).await?.1;
             }
             anyhow::Ok(repeated)
         });
         Ok(try_join_all(publishers).await?.into_iter().sum())
-    }
-
-    async fn publish_batch(&self, events: &[Value]) -> Result<usize> {
-        for repeated in 0..PUBLISHINGS_MAX {
-            let answer = match events {
-                [event] => self.scene.carillon.publish(WORKSPACE, event).await,
-                events => self.scene.carillon.publish_batch(WORKSPACE, events).await,
-            };
-            match answer {
-                Ok(answer) if answer.status == 202 => return Ok(repeated),
-                Ok(answer) if answer.status < 500 && answer.status != 429 => {
-                    bail!("an event was refused ({}): {}", answer.status, answer.json());
-                }
-                // The publisher cannot tell what became of it, and says it again.
-                Ok(_) | Err(_) => sleep(PUBLISHERS_PAUSE).await,
-            }
-        }
-        bail!("a publisher was turned away {PUBLISHINGS_MAX} times")
     }
 
     /// Waits until every delivery has ended.
@@ -398,19 +374,6 @@ impl Stage {
                 bail!("{} of {} deliveries have not ended: {some}", open.len(), pairs.len());
             }
             sleep(LOOK_PERIOD.max(look.elapsed() * LOOKS_ONE_OF)).await;
-        }
-    }
-
-    async fn kill_at_random(&self, killed: &mut usize) -> Result<()> {
-        let mut dice = self.ordeal.dice("deaths");
-        let apart = u64::try_from(self.ordeal.deaths_apart.as_millis())?;
-        loop {
-            sleep(Duration::from_millis(dice.below(apart))).await;
-            let victim = *dice.one_of(&VICTIMS);
-            let processes = self.scene.stack.processes(victim);
-            if !processes.is_empty() && kill(*dice.one_of(&processes)).is_ok() {
-                *killed += 1;
-            }
         }
     }
 
@@ -566,11 +529,7 @@ impl Stage {
                 for queue in ["DeliveryQueueUrl", "SlowQueueUrl", "ExpansionQueueUrl", "JobQueueUrl"] {
                     left.push((queue, self.depth(queue).await?));
                 }
-                let schedule = self.scene.rows("ScheduleTable").await?;
-                left.push((
-                    "schedule",
-                    schedule.iter().filter(|row| row["sk"]["S"] != "lease").count() as u64,
-                ));
+                left.push(("schedule", self.scene.scheduled().await?.len() as u64));
                 if crashed == 0 && left.iter().all(|(_, count)| *count == 0) {
                     return Ok(());
                 }

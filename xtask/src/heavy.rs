@@ -7,8 +7,22 @@ use std::process::Command;
 use anyhow::{Result, bail};
 use carillon_local::{build_workspace, cargo, profile_dir, run};
 
-const PROOFS: [&str; 10] =
-    ["deploy", "faults", "many", "load", "neighbour", "rate", "pause", "clock", "redelivery", "simulation"];
+const PROOFS: [&str; 12] = [
+    "deploy",
+    "faults",
+    "deadlines",
+    "revisions",
+    "many",
+    "load",
+    "neighbour",
+    "rate",
+    "pause",
+    "clock",
+    "redelivery",
+    "simulation",
+];
+/// What throws dice, and can be had again by its seed.
+const SEEDED: [&str; 3] = ["faults", "deadlines", "revisions"];
 const BENCHES: [&str; 9] =
     ["latency", "api", "size", "coldstart", "deliver", "publish", "fanout", "together", "redrive"];
 /// What these measure is what deploys.
@@ -21,6 +35,9 @@ pub(crate) fn prove(name: &str) -> Result<()> {
     if name == "simulation" {
         return simulation();
     }
+    if SEEDED.contains(&name) {
+        return prove_with(name, RandomState::new().hash_one("a seed"));
+    }
     heavy(&["prove", name], RELEASE_PROOFS.contains(&name))
 }
 
@@ -31,10 +48,10 @@ fn simulation() -> Result<()> {
     run(cargo().args(test).env("RUNS", "200000"))
 }
 
-/// The claim that nothing is lost under the faults that this seed draws, or any.
-pub(crate) fn prove_faults(seed: Option<u64>) -> Result<()> {
-    let seed = seed.unwrap_or_else(|| RandomState::new().hash_one("a seed"));
-    heavy(&["prove", "faults", "--seed", &seed.to_string()], false)
+/// A claim under the faults that this seed draws.
+pub(crate) fn prove_with(name: &str, seed: u64) -> Result<()> {
+    known("prove --seed", name, &SEEDED)?;
+    heavy(&["prove", name, "--seed", &seed.to_string()], false)
 }
 
 pub(crate) fn bench(name: &str, release: bool) -> Result<()> {

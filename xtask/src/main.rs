@@ -43,6 +43,10 @@ Carillon's commands. All of them need Rust, a C compiler and Python 3.10 or newe
       Shows one claim on a local AWS, at full size. It takes minutes.
         faults     2,000 events over 20 subscriptions while requests to AWS fail, functions are killed, receivers fail and
                    batches come twice: nothing is lost. --seed N repeats the faults of an earlier run
+        deadlines  500 deadlines, started and settled in any order, late and twice, under such faults: each fires once or
+                   never, as its rule says. With --seed N as well
+        revisions  2,000 events by 16 publishers at once, under such faults: revisions 1 to 2,000, each once. With --seed N
+                   as well
         deploy     `sam build && sam deploy`, then `cargo lambda build` and `deploy` of one function
         neighbour  a healthy receiver's events, alone and beside one and ten that hang (always a release build)
         rate       1,500 events at once for a receiver that takes 600 a minute
@@ -90,9 +94,8 @@ async fn command(arguments: &[&str]) -> Result<()> {
         ["test"] => test::test(),
         ["lint"] => lint::lint(),
         ["openapi"] => test::write_openapi(),
-        ["prove", "faults"] => heavy::prove_faults(None),
-        ["prove", "faults", "--seed", seed] => {
-            heavy::prove_faults(Some(seed.parse().with_context(|| format!("`{seed}` is no seed"))?))
+        ["prove", name, "--seed", seed] => {
+            heavy::prove_with(name, seed.parse().with_context(|| format!("`{seed}` is no seed"))?)
         }
         ["prove", name] => heavy::prove(name),
         ["bench", name] => heavy::bench(name, false),

@@ -131,7 +131,7 @@ async fn two_clocks_at_once_share_the_work() -> Result<()> {
     scene.carillon.publish_batch(WORKSPACE, &events.collect::<Vec<_>>()).await?.expect_status(202)?;
     scene.received("/inbox", 60).await?;
     eventually("every retry to wait in the schedule", || async {
-        Ok((scene.rows("ScheduleTable").await?.len() == 60).then_some(()))
+        Ok((scene.scheduled().await?.len() == 60).then_some(()))
     })
     .await?;
 

@@ -8,6 +8,7 @@ mod deploy;
 mod engine;
 mod faults;
 mod neighbour;
+mod order;
 mod prove;
 mod rate;
 mod redelivery;
@@ -37,6 +38,12 @@ async fn run(arguments: &[&str]) -> Result<()> {
         ["prove", "neighbour"] => neighbour::neighbour().await,
         ["prove", "faults", "--seed", seed] => {
             faults::faults(seed.parse().context("a seed is a number")?).await
+        }
+        ["prove", "deadlines", "--seed", seed] => {
+            order::deadlines(seed.parse().context("a seed is a number")?).await
+        }
+        ["prove", "revisions", "--seed", seed] => {
+            order::revisions(seed.parse().context("a seed is a number")?).await
         }
         ["prove", "rate"] => rate::rate().await,
         ["prove", "pause"] => waiting::pause().await,
