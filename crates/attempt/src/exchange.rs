@@ -211,7 +211,7 @@ mod tests {
     impl Caller {
         fn new(reach: &str) -> Self {
             let rules = EndpointRules { reach: reach.parse().unwrap(), allow_insecure: true };
-            Self { sender: Sender::new(&rules).unwrap(), tokens: Tokens::default() }
+            Self { sender: Sender::new(&rules), tokens: Tokens::default() }
         }
 
         async fn outcome(&self, target: &Target, time: Duration) -> Outcome {

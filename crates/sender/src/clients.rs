@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use carillon_core::endpoint::EndpointRules;
@@ -55,8 +56,16 @@ pub(crate) struct Clients {
 /// The client for all receivers without more to it, and the hosts that it was used for.
 #[derive(Debug)]
 struct Shared {
-    client: Client,
+    client: First,
     hosts: HashSet<String>,
+}
+
+/// The first client is made beside the start of the function: reading the platform's certificates takes milliseconds, and
+/// nobody needs them before a request is sent.
+#[derive(Debug)]
+enum First {
+    Begun(Option<JoinHandle<reqwest::Result<Client>>>),
+    Made(Client),
 }
 
 /// A client with a certificate of its own. What it shows is in its connections, so they are for that certificate alone.
@@ -70,12 +79,13 @@ struct Identified {
 }
 
 impl Clients {
-    pub(crate) fn new(resolver: GuardedResolver, rules: &EndpointRules) -> reqwest::Result<Self> {
+    pub(crate) fn new(resolver: GuardedResolver, rules: &EndpointRules) -> Self {
         let allow_insecure = rules.allow_insecure;
-        let checked = guarded(&resolver, allow_insecure).build()?;
+        let builder = guarded(&resolver, allow_insecure);
+        let client = First::Begun(Some(thread::spawn(move || builder.build())));
         let (unchecked, identified) = (Mutex::default(), Mutex::default());
-        let checked = Mutex::new(Shared { client: checked, hosts: HashSet::new() });
-        Ok(Self { checked, unchecked, identified, resolver, allow_insecure })
+        let checked = Mutex::new(Shared { client, hosts: HashSet::new() });
+        Self { checked, unchecked, identified, resolver, allow_insecure }
     }
 
     /// The client for a receiver. A deployment that demands HTTPS has none that does not check.
@@ -108,12 +118,12 @@ impl Clients {
         let mut shared = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
         if !shared.hosts.contains(host) {
             if shared.hosts.len() == HOSTS_MAX {
-                shared.client = guarded(&self.resolver, self.allow_insecure).build()?;
+                shared.client = First::Made(guarded(&self.resolver, self.allow_insecure).build()?);
                 shared.hosts.clear();
             }
             shared.hosts.insert(host.to_owned());
         }
-        Ok(shared.client.clone())
+        shared.client.made(|| guarded(&self.resolver, self.allow_insecure))
     }
 
     /// The client that shows this certificate: the one that is kept, or a new one. Those that nobody used for as long as an
@@ -140,6 +150,19 @@ impl Clients {
         }
         let chain = Arc::clone(identity.chain());
         kept.push(Identified { chain, check_certificates, client: client.clone(), used_at: now });
+        Ok(client)
+    }
+}
+
+impl First {
+    /// The client, waited for if it is not there yet; one that could not be made is tried again.
+    fn made(&mut self, builder: impl FnOnce() -> ClientBuilder) -> reqwest::Result<Client> {
+        let client = match self {
+            Self::Made(client) => return Ok(client.clone()),
+            Self::Begun(begun) => begun.take().and_then(|begun| begun.join().ok()),
+        };
+        let client = client.unwrap_or_else(|| builder().build())?;
+        *self = Self::Made(client.clone());
         Ok(client)
     }
 }

@@ -102,22 +102,19 @@ pub struct Post<'a> {
     pub identity: Option<&'a ClientIdentity>,
 }
 
-/// The sender cannot be built.
-#[derive(Debug, thiserror::Error)]
-#[error("the HTTP client cannot be built")]
-pub struct NotBuilt(#[from] reqwest::Error);
-
 impl Sender {
     /// For a deployment with these rules.
-    pub fn new(rules: &EndpointRules) -> Result<Self, NotBuilt> {
+    #[must_use]
+    pub fn new(rules: &EndpointRules) -> Self {
         Self::with_lookup(rules, SystemLookup)
     }
 
     /// The same with another way to find the addresses of names: what it finds is guarded just so.
-    pub fn with_lookup(rules: &EndpointRules, lookup: impl Lookup + 'static) -> Result<Self, NotBuilt> {
+    #[must_use]
+    pub fn with_lookup(rules: &EndpointRules, lookup: impl Lookup + 'static) -> Self {
         let resolver = GuardedResolver::new(lookup, rules.reach.clone());
-        let clients = Arc::new(Clients::new(resolver.clone(), rules)?);
-        Ok(Self { clients, resolver, rules: rules.clone() })
+        let clients = Arc::new(Clients::new(resolver.clone(), rules));
+        Self { clients, resolver, rules: rules.clone() }
     }
 
     /// The deployment's rules, for endpoints that are found on the way.
@@ -225,7 +222,7 @@ mod tests {
 
     async fn outcome(url: &str, opened: &str, allow_insecure: bool) -> Outcome {
         let rules = EndpointRules { reach: opened.parse().unwrap(), allow_insecure };
-        let sender = Sender::new(&rules).unwrap();
+        let sender = Sender::new(&rules);
         let endpoint = Endpoint::stored(url).unwrap();
         let headers = HeaderMap::new();
         let post = Post {
@@ -300,7 +297,7 @@ mod tests {
             check_certificates: true,
             identity: None,
         };
-        let answer = Sender::new(&rules).unwrap().request(request).await.unwrap();
+        let answer = Sender::new(&rules).request(request).await.unwrap();
         assert_eq!((answer.status, &answer.body[..]), (401, &b"short"[..]), "as far as it came");
         assert_eq!(answer.headers["x-why"], "because");
         let long = reqwest::Response::from(http::Response::new(vec![7; RESPONSE_BYTES_MAX + 1]));

@@ -155,7 +155,7 @@ async fn tried(sender: &Sender, endpoint: &Endpoint) -> (Option<Failure>, Outcom
 #[tokio::test]
 async fn none_of_the_table_is_accepted() {
     let rules = EndpointRules::default();
-    let sender = Sender::with_lookup(&rules, Dns).unwrap();
+    let sender = Sender::with_lookup(&rules, Dns);
     let table = table();
     assert!(table.len() >= 60);
     let mut wrongly_accepted = Vec::new();
@@ -174,7 +174,7 @@ async fn none_of_the_table_is_accepted() {
 #[tokio::test]
 async fn opening_loopback_opens_nothing_else() {
     let rules = local();
-    let sender = Sender::with_lookup(&rules, Dns).unwrap();
+    let sender = Sender::with_lookup(&rules, Dns);
     let mut wrongly_accepted = Vec::new();
     for bad in table() {
         let may_be_good = GOOD_LOCALLY.iter().any(|good| bad.why.starts_with(good));
@@ -188,7 +188,7 @@ async fn opening_loopback_opens_nothing_else() {
 #[tokio::test]
 async fn none_of_the_table_is_reached() {
     let inside = Inside::listen().await;
-    let sender = Sender::with_lookup(&insecure(), Dns).unwrap();
+    let sender = Sender::with_lookup(&insecure(), Dns);
     for Bad { url, why } in table() {
         // Those that lead to a public name are bad for what else they say.
         let Ok(endpoint) = Endpoint::stored(&url) else { continue };
@@ -212,7 +212,7 @@ async fn a_name_is_judged_by_all_its_addresses() {
     for inside in ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1"] {
         let inside: IpAddr = inside.parse().unwrap();
         for answer in [&[inside][..], &[PUBLIC, inside], &[inside, PUBLIC], &[v6, PUBLIC, inside]] {
-            let sender = Sender::with_lookup(&rules, Changing::new(&[answer])).unwrap();
+            let sender = Sender::with_lookup(&rules, Changing::new(&[answer]));
             let refused = sender.resolves(&endpoint).await;
             assert!(matches!(refused, Err(Unresolved::Inside(found)) if found == inside), "{answer:?}");
             let (requested, posted) = tried(&sender, &endpoint).await;
@@ -220,9 +220,9 @@ async fn a_name_is_judged_by_all_its_addresses() {
             assert_eq!(posted, Outcome::Unanswered(Failure::Blocked), "{answer:?}");
         }
     }
-    let public = Sender::with_lookup(&rules, Changing::new(&[&[PUBLIC, v6]])).unwrap();
+    let public = Sender::with_lookup(&rules, Changing::new(&[&[PUBLIC, v6]]));
     assert!(public.resolves(&endpoint).await.is_ok());
-    let nowhere = Sender::with_lookup(&rules, Changing::new(&[&[]])).unwrap();
+    let nowhere = Sender::with_lookup(&rules, Changing::new(&[&[]]));
     assert!(matches!(nowhere.resolves(&endpoint).await, Err(Unresolved::NoAddress(_))));
     assert_eq!(tried(&nowhere, &endpoint).await.0, Some(Failure::Dns));
 }
@@ -233,7 +233,7 @@ async fn a_name_that_changes_between_two_look_ups_reaches_nothing() {
     let rules = insecure();
     let endpoint = rules.check(&format!("http://hooks.example.com:{}/hook", inside.port)).unwrap();
     for then in [&[LOOPBACK][..], &[PUBLIC, LOOPBACK]] {
-        let sender = Sender::with_lookup(&rules, Changing::new(&[&[PUBLIC], then])).unwrap();
+        let sender = Sender::with_lookup(&rules, Changing::new(&[&[PUBLIC], then]));
         assert!(sender.resolves(&endpoint).await.is_ok(), "when it is written, it is public");
         let (requested, posted) = tried(&sender, &endpoint).await;
         assert_eq!(requested, Some(Failure::Blocked));
@@ -249,7 +249,7 @@ async fn what_was_checked_is_what_is_connected_to() {
     let rules = local();
     let endpoint = rules.check(&format!("http://hooks.example.com:{}/", inside.port)).unwrap();
     let elsewhere: IpAddr = Ipv4Addr::new(127, 0, 0, 2).into();
-    let sender = Sender::with_lookup(&rules, Changing::new(&[&[elsewhere], &[LOOPBACK]])).unwrap();
+    let sender = Sender::with_lookup(&rules, Changing::new(&[&[elsewhere], &[LOOPBACK]]));
     let (requested, _) = tried(&sender, &endpoint).await;
     assert_eq!(requested, Some(Failure::Unreachable), "nobody listens at the address that was found first");
 }

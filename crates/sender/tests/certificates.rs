@@ -47,7 +47,7 @@ fn receiver() -> Endpoint {
 
 async fn outcomes(endpoint: &Endpoint, allow_insecure: bool, check_certificates: bool) -> [Outcome; 2] {
     let rules = EndpointRules { reach: "127.0.0.0/8".parse().unwrap(), allow_insecure };
-    let sender = Sender::new(&rules).unwrap();
+    let sender = Sender::new(&rules);
     let (headers, body, timeout) = (HeaderMap::new(), Bytes::from_static(b"{}"), Duration::from_secs(10));
     let post = Post {
         endpoint,

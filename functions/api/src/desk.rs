@@ -19,7 +19,7 @@ use carillon_core::invalid::Invalid;
 use carillon_core::workspace::WorkspaceStatus;
 use carillon_http::access::Caller;
 use carillon_http::problem::Problem;
-use carillon_sender::{NotBuilt, Sender};
+use carillon_sender::Sender;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -54,20 +54,9 @@ pub struct Desk {
     pub(crate) retention: Duration,
 }
 
-/// The function does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum NoDesk {
-    /// A setting is missing or makes no sense.
-    #[error(transparent)]
-    Setting(#[from] SettingError),
-    /// There is no HTTP client.
-    #[error(transparent)]
-    Sender(#[from] NotBuilt),
-}
-
 impl Desk {
     /// From the settings of the environment.
-    pub async fn from_environment() -> Result<Self, NoDesk> {
+    pub async fn from_environment() -> Result<Self, SettingError> {
         let sdk = sdk_config().await;
         let dynamodb = DynamoDb::new(&sdk);
         let rules = EndpointRules {
@@ -85,7 +74,7 @@ impl Desk {
             vault: Vault::new(Kms::new(&sdk), setting("DATA_KEY_ARN")?),
             jobs: Queue::new(Sqs::new(&sdk), setting("JOB_QUEUE_URL")?),
             delivery: Queue::new(Sqs::new(&sdk), setting("DELIVERY_QUEUE_URL")?),
-            sender: Sender::new(&rules)?,
+            sender: Sender::new(&rules),
             targets: Targets::new(&public_url),
             tokens: Tokens::default(),
             rules,

@@ -30,7 +30,7 @@ use utoipa::openapi::security::{ClientCredentials, Flow, OAuth2, Scopes, Securit
 use utoipa::openapi::{Components, OpenApi, RefOr};
 use utoipa_axum::router::OpenApiRouter;
 
-pub use crate::desk::{Desk, NoDesk};
+pub use crate::desk::Desk;
 
 /// Every route with its description.
 pub fn router(desk: Arc<Desk>) -> OpenApiRouter {

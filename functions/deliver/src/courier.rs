@@ -14,7 +14,7 @@ use carillon_aws::vault::Vault;
 use carillon_aws::{DynamoDb, Kms, Sqs, sdk_config};
 use carillon_core::endpoint::{EndpointRules, request_origin};
 use carillon_core::retry::{Pace, PaceError, RetryPolicy};
-use carillon_sender::{NotBuilt, Sender};
+use carillon_sender::Sender;
 use http::header::HeaderValue;
 
 use crate::holders::Holders;
@@ -63,8 +63,6 @@ pub(crate) enum StartError {
     Setting(#[from] SettingError),
     #[error(transparent)]
     Pace(#[from] PaceError),
-    #[error(transparent)]
-    Sender(#[from] NotBuilt),
     #[error("PUBLIC_URL must be a URL with a host")]
     PublicUrl,
 }
@@ -95,7 +93,7 @@ impl Courier {
             holders: Holders::default(),
             holding: tokio::sync::Mutex::default(),
             vault: Vault::new(Kms::new(&sdk), setting("DATA_KEY_ARN")?),
-            sender: Sender::new(&rules)?,
+            sender: Sender::new(&rules),
             metrics: Metrics::from_environment()?,
             targets: Targets::new(&public_url),
             public_url,

@@ -20,6 +20,6 @@ async fn main() -> Result<(), Error> {
         reach: setting("ALLOWED_PRIVATE_CIDRS")?,
         allow_insecure: setting("ALLOW_INSECURE")?,
     };
-    let access = Access::from_environment(&document, grants, Sender::new(&rules)?)?;
+    let access = Access::from_environment(&document, grants, Sender::new(&rules))?;
     carillon_http::server::serve(access.protect(router)).await
 }

@@ -186,7 +186,7 @@ impl FakeIssuer {
 
 /// A sender that reaches the issuer.
 pub(super) fn sender() -> Sender {
-    Sender::new(&EndpointRules { reach: "127.0.0.0/8".parse().unwrap(), allow_insecure: true }).unwrap()
+    Sender::new(&EndpointRules { reach: "127.0.0.0/8".parse().unwrap(), allow_insecure: true })
 }
 
 async fn serve(listener: TcpListener, url: String, told: Arc<Told>) {
