@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::{self, Write as _};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use carillon_local::{Carillon, event};
 use serde_json::{Value, json};
 
@@ -26,12 +26,17 @@ impl Story {
     }
 }
 
+/// A member of each of these objects, where that is a text.
+#[must_use]
+pub fn texts<'a>(of: &'a Value, member: &str) -> Vec<&'a str> {
+    of.as_array().into_iter().flatten().filter_map(|one| one[member].as_str()).collect()
+}
+
 /// The names of a workspace's event types, of its kind's catalogue and its own.
 pub async fn type_names(carillon: &Carillon, workspace: &str) -> Result<Vec<String>> {
     let path = format!("/v1/workspaces/{workspace}/event-types?limit=200");
     let listed = carillon.get(&path).await?.expect_status(200)?.json();
-    let items = listed["items"].as_array().context("it is a list")?;
-    Ok(items.iter().filter_map(|listed| listed["name"].as_str().map(str::to_owned)).collect())
+    Ok(texts(&listed["items"], "name").into_iter().map(str::to_owned).collect())
 }
 
 /// An event of this type, with its catalogue's sample as data.

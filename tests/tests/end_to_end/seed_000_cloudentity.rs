@@ -2,8 +2,8 @@
 //! up: webhooks by workspace, their keys, HTTPS and developer mode.
 
 use anyhow::{Context as _, Result, ensure};
-use carillon_local::{AUTHORITY, Carillon, root};
-use carillon_tests::story::{Story, sample_event, type_names};
+use carillon_local::{AUTHORITY, Carillon, Received, root};
+use carillon_tests::story::{Story, sample_event, texts, type_names};
 use carillon_tests::{Scene, eventually, problem};
 use serde_json::{Value, json};
 
@@ -68,10 +68,8 @@ async fn events_are_specific_to_the_workspace_type(scene: &Scene) -> Result<()> 
         let detail = refused["errors"][0]["detail"].as_str().context("there is no detail")?;
         let list = detail.rsplit(' ').next().unwrap_or_default();
         let listed = carillon.get(list).await?.expect_status(200)?.json();
-        let is_listed = |name: &&str| {
-            listed["items"].as_array().into_iter().flatten().any(|listed| listed["name"] == **name)
-        };
-        assert!(own.iter().all(|name| is_listed(&name)), "{listed}");
+        let listed = texts(&listed["items"], "name");
+        assert!(own.iter().all(|name| listed.contains(name)), "{listed:?}");
         STORY.tells(
             "not all events are captured by all workspaces",
             format!("{foreign} is refused in {workspace}: 400, {detail}"),
@@ -113,21 +111,25 @@ async fn a_webhook_is_created_with_its_key(scene: &Scene) -> Result<Webhook> {
 }
 
 async fn what_is_subscribed_is_sent_with_the_key(scene: &Scene, webhook: &Webhook) -> Result<()> {
-    // An event that is captured, but not subscribed to, goes before.
-    for kind in ["entityCreated"].iter().chain(&CAPTURED) {
-        let happened = sample_event(&scene.carillon, PLATFORM, &format!("audit-{kind}"), kind).await?;
-        scene.carillon.publish(PLATFORM, &happened).await?.expect_status(202)?;
+    // Whoever hears of everything knows when there is no more to come.
+    hear(scene, PLATFORM, "/audit", &["*"]).await?;
+    hear(scene, OPEN_BANKING, "/consents", &CONSENTS).await?;
+    let captured = ["entityCreated"].iter().chain(&CAPTURED).map(|kind| (PLATFORM, *kind));
+    for (workspace, kind) in captured.chain(CONSENTS.map(|kind| (OPEN_BANKING, kind))) {
+        let happened = sample_event(&scene.carillon, workspace, &format!("audit-{kind}"), kind).await?;
+        scene.carillon.publish(workspace, &happened).await?.expect_status(202)?;
     }
-    for kind in CONSENTS {
-        let happened = sample_event(&scene.carillon, OPEN_BANKING, &format!("audit-{kind}"), kind).await?;
-        scene.carillon.publish(OPEN_BANKING, &happened).await?.expect_status(202)?;
-    }
+    scene.received("/audit", 1 + CAPTURED.len()).await?;
+    scene.received("/consents", CONSENTS.len()).await?;
     let received = scene.received("/portal", CAPTURED.len()).await?;
     scene.quiet().await?;
     assert_eq!(scene.receiver.received("/portal").len(), CAPTURED.len());
-    let mut kinds: Vec<_> = received.iter().map(|request| request.json()["type"].clone()).collect();
-    kinds.sort_by_key(ToString::to_string);
-    assert_eq!(kinds, CAPTURED.map(Value::from));
+    let mut told: Vec<_> = received.iter().map(Received::json).collect();
+    told.sort_by_key(|told| told["type"].to_string());
+    let told = json!(told);
+    let kinds = texts(&told, "type");
+    assert_eq!(kinds, CAPTURED);
+    STORY.tells("consent grants and revocations in the Open Banking space", format!("{CONSENTS:?}"));
     STORY.tells(
         "a notification each time an event occurs that is subscribed, else none",
         format!("{kinds:?}"),
@@ -137,6 +139,14 @@ async fn what_is_subscribed_is_sent_with_the_key(scene: &Scene, webhook: &Webhoo
         "this API key is always sent",
         format!("x-api-key is right on all {} requests", received.len()),
     );
+    Ok(())
+}
+
+/// Another webhook in a workspace.
+async fn hear(scene: &Scene, workspace: &str, path: &str, types: &[&str]) -> Result<()> {
+    let body = json!({ "endpoint": scene.receiver.url(path), "subscriber": "audit", "types": types });
+    let webhook = scene.carillon.subscribe_with(workspace, &body).await?;
+    scene.receiver.trust(path, &webhook.secret);
     Ok(())
 }
 
@@ -156,6 +166,7 @@ async fn a_webhook_is_changed_and_deleted(scene: &Scene, webhook: &Webhook) -> R
     carillon.delete(&path).await?.expect_status(204)?;
     problem(&carillon.get(&path).await?, 404);
     publish("audit-deleted").await?;
+    scene.received("/audit", 1 + CAPTURED.len() + 2).await?;
     scene.quiet().await?;
     assert_eq!(scene.receiver.received("/portal").len(), CAPTURED.len() + 1);
     STORY.tells(
@@ -226,11 +237,10 @@ async fn certificates_go_unchecked_in_developer_mode(scene: &Scene) -> Result<()
     let on = json!({ "settings": { "developerMode": true } });
     carillon.patch(&format!("/v1/workspaces/{PLATFORM}"), &on).await?.expect_status(200)?;
     let delivered = standing("delivered").await?;
-    let outcomes: Vec<_> =
-        delivered["attempts"].as_array().into_iter().flatten().map(|attempt| &attempt["outcome"]).collect();
+    let outcomes = texts(&delivered["attempts"], "outcome");
     let (last, before) = outcomes.split_last().context("there are no attempts")?;
-    ensure!(!before.is_empty() && before.iter().all(|outcome| **outcome == "tls"), "{outcomes:?}");
-    ensure!(**last == "delivered", "{outcomes:?}");
+    ensure!(!before.is_empty() && before.iter().all(|outcome| *outcome == "tls"), "{outcomes:?}");
+    ensure!(*last == "delivered", "{outcomes:?}");
     STORY.tells(
         "to disable certificate validation, activate the developer mode",
         format!("attempts ended as {outcomes:?}: the mode was activated on the way"),

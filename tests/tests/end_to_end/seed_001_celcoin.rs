@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use carillon_local::{Carillon, Reply, send};
-use carillon_tests::story::{Story, sample_event_for, type_names};
+use carillon_tests::story::{Story, sample_event_for, texts, type_names};
 use carillon_tests::{Scene, problem};
+use reqwest::Url;
 use serde_json::{Value, json};
 
 const STORY: Story = Story::of("001 Celcoin");
@@ -56,13 +57,17 @@ async fn the_application_authenticates(scene: &Scene) -> Result<Carillon> {
     let client = scene.stack.client(APPLICATION, &["carillon/subscribe", "carillon/read"]).await?;
     let role = json!({ "role": "subscriber", "subscriber": SUBSCRIBER });
     scene.carillon.grant(WORKSPACE, &client.client_id, &role).await?;
-    let form = format!(
-        "grant_type=client_credentials&client_id={}&client_secret={}",
-        client.client_id, client.client_secret
-    );
+    let form = Url::parse_with_params(
+        scene.stack.output("TokenUrl"),
+        [
+            ("grant_type", "client_credentials"),
+            ("client_id", client.client_id.as_str()),
+            ("client_secret", client.client_secret.as_str()),
+        ],
+    )?;
     let request = http::Request::post(scene.stack.output("TokenUrl"))
         .header("content-type", "application/x-www-form-urlencoded")
-        .body(form.into_bytes())?;
+        .body(form.query().unwrap_or_default().as_bytes().to_vec())?;
     let answer = send(request).await?.expect_status(200)?.json();
     assert_eq!((&answer["token_type"], &answer["expires_in"]), (&json!("Bearer"), &json!(3600)), "{answer}");
     let token = answer["access_token"].as_str().context("there is no token")?;
@@ -89,8 +94,7 @@ async fn wrong_fields_and_wrong_tokens_are_refused(scene: &Scene, application: &
             .context("it is an object")?
             .extend(wrong.as_object().cloned().unwrap_or_default());
         let refused = problem(&register(application, &body).await?, 400);
-        let told: Vec<_> =
-            refused["errors"].as_array().into_iter().flatten().map(|error| &error["pointer"]).collect();
+        let told = texts(&refused["errors"], "pointer");
         assert_eq!(told, pointers, "{refused}");
         STORY.tells("400, error at request field validations", format!("400 for {wrong}: {told:?}"));
     }
@@ -168,8 +172,14 @@ async fn each_event_comes_at_once(scene: &Scene) -> Result<()> {
     assert!(open.iter().all(|request| !request.headers.contains_key("authorization")));
 
     // Another application's consent is none of its business; nor may it be nobody's in particular.
+    let another = json!({
+        "endpoint": scene.receiver.url("/another"), "subscriber": "another-app", "types": ["consent:*"],
+    });
+    let another = scene.carillon.subscribe_with(WORKSPACE, &another).await?;
+    scene.receiver.trust("/another", &another.secret);
     let foreign = sample_event_for(&scene.carillon, (WORKSPACE, "another-app"), "foreign", EVENTS[2]).await?;
     publish(scene, &foreign).await?;
+    scene.received("/another", 1).await?;
     scene.quiet().await?;
     assert_eq!(scene.receiver.received("/webhook").len(), EVENTS.len() + 1);
     let mut unaddressed = foreign;

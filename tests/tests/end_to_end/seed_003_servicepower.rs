@@ -92,10 +92,8 @@ async fn each_notification_brings_a_token_of_the_subscribers_own_service() -> Re
     );
     assert_eq!(received.header("authorization"), "Bearer token-of-a-custom-service");
     STORY.tells("or a custom service that supports it", "asked in JSON, and its token came as Bearer");
-    assert_eq!(
-        (received.method.as_str(), received.header("content-type")),
-        ("POST", "application/cloudevents+json")
-    );
+    assert_eq!(received.method, "POST");
+    assert!(received.header("content-type").starts_with("application/cloudevents+json"));
     assert!(!received.body.is_empty());
     STORY.tells(
         "POST to the subscriber's URL, with Authorization, Content-Type and a body",
@@ -226,7 +224,7 @@ async fn acted_out(scene: &Scene, event: &str, expected: Expected, subscription:
     if expected.outcome == "delivered" {
         assert!(first.get("response").is_none(), "what a receiver says that accepts is ignored: {delivery}");
     }
-    let mut seen = format!("{} after {count} attempts", delivery["status"]);
+    let mut seen = format!("{end} after {count} attempts");
     if expected.outcome == "throttled" {
         let began = |attempt: &Value| -> Result<u64> {
             Ok(attempt["at"].as_str().context("there is no time")?.parse::<UnixMillis>()?.0)
@@ -234,7 +232,8 @@ async fn acted_out(scene: &Scene, event: &str, expected: Expected, subscription:
         let ended = began(first)? + first["durationMs"].as_u64().unwrap_or_default();
         let waited = Duration::from_millis(began(&attempts[1])?.saturating_sub(ended));
         ensure!(waited >= Duration::from_secs(RETRY_AFTER_SECONDS), "{waited:?} after {}", expected.answer);
-        seen += &format!(", the second one after {waited:?}, where {RETRY_AFTER_SECONDS} s were asked for");
+        let asked = format!("{RETRY_AFTER_SECONDS} s were asked for");
+        seen = format!("{seen}, the second one after {waited:?}, where {asked}");
     }
     STORY.tells(expected.promise, seen);
     Ok(())
@@ -249,8 +248,7 @@ async fn what_is_gone_gets_nothing_more(scene: &Scene, subscriptions: &[String])
     })
     .await?;
     assert_eq!(read["statusReason"], "gone");
-    STORY
-        .tells("410: stop sending", format!("its subscription is disabled, reason {}", read["statusReason"]));
+    STORY.tells("410: stop sending", "its subscription is disabled, and the reason is `gone`");
     STORY.tells(
         "response payloads from successful deliveries are ignored",
         "none is kept or shown with the deliveries that 200, 201 and 202 took",
