@@ -21,6 +21,9 @@ const JSON: &str = "application/json";
 /// Whom the tokens are for.
 const AUDIENCE: &str = "https://listener.example.com";
 
+/// Akamai's retries: after 3 s, 30 s, 5 m, 1 h and 24 h.
+const WAITS_SECONDS: [u32; 5] = [3, 30, 300, 3600, 86_400];
+
 /// Long enough to be seen, and too short to be taken for slow.
 const A_WHILE: Duration = Duration::from_millis(1500);
 
@@ -41,6 +44,14 @@ async fn a_listener_hears_of_email_and_password_alone() -> Result<()> {
     ] {
         listen(&scene, &receivers, listener, types, filter).await?;
     }
+    let listed = scene.carillon.get(SUBSCRIPTIONS).await?.expect_status(200)?.json();
+    STORY.tells("manage webhook subscriptions", format!("listed: {:?}", texts(&listed["items"], "title")));
+    STORY.tells("a title is unique", "409 for each title when it came again");
+    assert_eq!(listed["items"][0]["retryPolicy"]["waitsSeconds"], json!(WAITS_SECONDS));
+    STORY.tells(
+        "retries after 3 s, 30 s, 5 m, 1 h, 24 h",
+        format!("a policy of {WAITS_SECONDS:?} s is taken"),
+    );
     let unauthorized = Carillon::new(scene.stack.api_url()).get(SUBSCRIPTIONS).await?;
     problem(&unauthorized, 401);
     STORY.tells("all endpoints require token-based authentication", "401 without a token");
@@ -80,11 +91,13 @@ async fn listen(
         "types": types,
         "format": "securityEventToken",
         "token": { "audience": AUDIENCE, "algorithm": "RS256" },
+        "retryPolicy": { "waitsSeconds": WAITS_SECONDS },
     });
     if let Some(filter) = filter {
         body["filter"] = filter;
     }
     let subscription = scene.carillon.subscribe_with(WORKSPACE, &body).await?;
+    problem(&scene.carillon.post(SUBSCRIPTIONS, JSON, &body).await?, 409);
     let demanded = json!({
         "format": "securityEventToken",
         "secrets": [subscription.secret],
@@ -159,12 +172,18 @@ async fn a_failed_event_is_seen_and_scheduled_for_redelivery() -> Result<()> {
 async fn states_of_an_event_on_its_way(scene: &Scene) -> Result<()> {
     let listener =
         Listener::at(scene, "/states", &json!({ "retryPolicy": { "waitsSeconds": [2, 1] } })).await?;
-    let slowly = |status| Answer::status(status).after(A_WHILE);
+    let slowly = |status| Answer::status(status).after(A_WHILE).json(&json!({ "note": "maintenance" }));
     scene.receiver.answer("/states", [slowly(503), slowly(204)]);
     let event = listener.happens("states").await?;
     let first = scene.receiver.wait_for("/states", 1, PATIENCE).await?.swap_remove(0);
     assert_eq!(listener.state(first.webhook_id()).await?, ["pending", "awaiting-executing"]);
-    listener.stands(&event, "awaiting-retry").await?;
+    let waiting = listener.stands(&event, "awaiting-retry").await?;
+    let attempt = &waiting["attempts"][0];
+    assert_eq!(
+        (&attempt["status"], &attempt["response"]),
+        (&json!(503), &json!(r#"{"note":"maintenance"}"#))
+    );
+    STORY.tells("a history of attempts with the response", attempt);
     scene.receiver.wait_for("/states", 2, PATIENCE).await?;
     assert_eq!(listener.state(first.webhook_id()).await?, ["retrying", "executing"]);
     listener.stands(&event, "success").await?;
