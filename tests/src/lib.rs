@@ -9,6 +9,7 @@ pub mod ordeal;
 pub mod payloads;
 pub mod revisions;
 pub mod rough;
+pub mod story;
 
 use std::future::Future;
 use std::time::{Duration, Instant};

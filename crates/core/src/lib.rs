@@ -7,10 +7,12 @@
 //! subscriptions that asked for it, [`task`] is what travels through the queues, [`delivery`] decides what a task may
 //! do and what follows an attempt, [`outcome`] and [`retry`] feed that decision, [`payload`] makes what is posted and
 //! [`signature`] signs it, where it is asked for by one of the workspace's [`keys`]. [`access`], [`workspace`] and
-//! [`subscription`] are what people set up, and [`inbox`] what they try it with.
+//! [`subscription`] are what people set up, and [`inbox`] what they try it with. [`akamai`] tells where a delivery stands in
+//! another system's words.
 
 pub mod access;
 pub mod address;
+pub mod akamai;
 pub mod audit;
 pub mod deadline;
 pub mod delivery;

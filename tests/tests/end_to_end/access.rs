@@ -241,6 +241,9 @@ fn body(operation: &str) -> (&'static str, Vec<u8>) {
     let (content_type, body) = match operation {
         "publishEvents" => ("application/cloudevents+json", event("e-1", "consent:created", &json!({}))),
         "createSubscription" | "replaceSubscription" => ("application/json", subscription),
+        "registerInterceptor" => {
+            ("application/json", json!({ "endpoint": "https://192.88.99.1/", "type": "DATA" }))
+        }
         "patchSubscription" | "patchWorkspace" => ("application/merge-patch+json", json!({})),
         "createWorkspace" => ("application/json", json!({ "name": "New", "kind": "custom" })),
         "replaceWorkspace" => ("application/json", json!({ "name": "New" })),

@@ -171,7 +171,8 @@ fn prepare(document: &mut Value, things: &Things) {
         let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
         let Some(parameters) = operation["parameters"].as_array_mut() else { continue };
         // The same key on all of them would make one request of what are many. Those of workspaces keep it.
-        parameters.retain(|parameter| id != "createSubscription" || parameter["name"] != "Idempotency-Key");
+        let makes_many = ["createSubscription", "registerInterceptor"].contains(&id.as_str());
+        parameters.retain(|parameter| !makes_many || parameter["name"] != "Idempotency-Key");
         for parameter in parameters {
             let name = parameter["name"].as_str().unwrap_or_default().to_owned();
             if let Some(thing) = things.named(&id, &name) {
@@ -212,6 +213,7 @@ fn dictionaries(document: &Value, things: &Things) -> String {
                 named.push(("body.endpoint".to_owned(), 1.0, &things.server));
                 named.push(("body.types[*]".to_owned(), NAMED, "consent:*"));
             }
+            "registerInterceptor" => named.push(("body.endpoint".to_owned(), 1.0, &things.server)),
             "publishEvents" => named.push(("body.type".to_owned(), NAMED, ANY_DATA)),
             _ => {}
         }

@@ -1,7 +1,7 @@
 //! Deliveries as libraries see them that are not of this project: `standardwebhooks` (of Rust and of Python), the SDK of
 //! CloudEvents, and Authlib as a subscriber's token service. The Python side is `tests/interop`.
 
-mod receivers;
+pub(crate) mod receivers;
 
 use std::collections::BTreeSet;
 use std::fs;

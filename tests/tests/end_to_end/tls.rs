@@ -17,21 +17,32 @@ const CERTIFICATE: &[u8] = include_bytes!("../../../crates/sender/tests/tls/test
 const KEY: &[u8] = include_bytes!("../../../crates/sender/tests/tls/test_key.pem");
 
 /// The URL of a receiver that answers every request over TLS with 204.
-fn receiver() -> Result<String> {
-    let certificate = CertificateDer::from_pem_slice(CERTIFICATE)?;
-    let key = PrivateKeyDer::from_pem_slice(KEY)?;
+pub(crate) fn receiver() -> Result<String> {
+    let answer = |_: &str| "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n".to_owned();
+    Ok(format!("{}/hook", serve((CERTIFICATE, KEY), answer)?))
+}
+
+/// The URL of a server with this certificate and key, which answers what it has read of a request.
+pub(crate) fn serve(
+    (certificate, key): (&[u8], &[u8]),
+    answer: impl Fn(&str) -> String + Send + 'static,
+) -> Result<String> {
+    let certificate = CertificateDer::from_pem_slice(certificate)?;
+    let key = PrivateKeyDer::from_pem_slice(key)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let config = Arc::new(config.with_no_client_auth().with_single_cert(vec![certificate], key)?);
     let listener = TcpListener::bind("127.0.0.1:0")?;
-    let url = format!("https://{}/hook", listener.local_addr()?);
+    let url = format!("https://{}", listener.local_addr()?);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let (Ok(stream), Ok(tls)) = (stream, ServerConnection::new(Arc::clone(&config))) else { return };
             let mut stream = StreamOwned::new(tls, stream);
+            let mut request = [0; 4096];
             // A sender that refuses the certificate ends the connection here.
-            if stream.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {
-                _ = stream.write_all(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
+            if let Ok(count @ 1..) = stream.read(&mut request) {
+                _ = stream.write_all(answer(&String::from_utf8_lossy(&request[..count])).as_bytes());
+                _ = stream.flush();
             }
         }
     });

@@ -124,7 +124,8 @@ async fn list(
     let workspace = desk.workspace(&path.0).await?.workspace;
     let subscription = subscriptions::find(&desk, &caller, &path).await?.subscription.id;
     let look = Look { order: Order::Newest, since, until, after: after.map(|Cursor(place)| place) };
-    let show = |row: &Delivery| DeliveryShown::of(row, workspace.settings.show_responses);
+    let (with_responses, now) = (workspace.settings.show_responses, now());
+    let show = |row: &Delivery| DeliveryShown::of(row, with_responses, now);
     Ok(Json(page_of(&desk, subscription, &wanted, look, limit, show).await?))
 }
 
@@ -207,7 +208,7 @@ pub(crate) async fn find(
 impl Found {
     pub(crate) fn shown(&self) -> DeliveryShown {
         match &self.delivery {
-            Some(row) => DeliveryShown::of(row, self.workspace.settings.show_responses),
+            Some(row) => DeliveryShown::of(row, self.workspace.settings.show_responses, now()),
             None => DeliveryShown::pending(&self.event, self.subscription.id),
         }
     }

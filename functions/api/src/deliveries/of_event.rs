@@ -80,7 +80,7 @@ async fn list(
         let rows: HashMap<_, _> = rows.into_iter().map(|row| (row.subscription, row)).collect();
         for subscription in items.iter().map(|stored| &stored.subscription) {
             let shown = match rows.get(&subscription.id) {
-                Some(row) => Some(DeliveryShown::of(row, workspace.settings.show_responses)),
+                Some(row) => Some(DeliveryShown::of(row, workspace.settings.show_responses, now)),
                 None if concern.includes(subscription) => {
                     Some(DeliveryShown::pending(&event, subscription.id))
                 }

@@ -1,6 +1,7 @@
 //! Deliveries as the API shows them.
 
 use carillon_aws::deliveries::Delivery;
+use carillon_core::akamai::EventState;
 use carillon_core::delivery::{AttemptRecord, FailReason, HeldBy, Status};
 use carillon_core::event::AcceptedEvent;
 use carillon_core::id::{DeliveryId, EventId, EventKey, SubscriptionId};
@@ -25,6 +26,9 @@ pub(crate) struct DeliveryShown {
     event: EventOfDelivery,
     /// Where it stands.
     status: DeliveryStatus,
+    /// Where it stands in the words of Akamai Identity Cloud's Webhooks v3, for clients that know those.
+    #[schema(value_type = EventStateShown)]
+    akamai_state: EventState,
     /// Why it has failed, if it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = FailReasonShown, required = false)]
@@ -108,6 +112,24 @@ struct Attempt {
     response: Option<String>,
 }
 
+/// The states that an event has in Akamai Identity Cloud's Webhooks v3, and which status has which:
+///
+/// - `awaiting-executing`: `pending`, or `retrying` or `held` before the first attempt of its round
+/// - `executing`: `retrying`, while an attempt is under way. The first attempt of a first round is seen when it has ended
+/// - `awaiting-retry`: `retrying` or `held` after an attempt that failed
+/// - `success`: `delivered`
+/// - `failure`: `failed` or `cancelled`
+#[derive(ToSchema)]
+#[schema(as = AkamaiState, rename_all = "kebab-case")]
+#[expect(dead_code, reason = "describes EventState of the core, which knows no OpenAPI")]
+enum EventStateShown {
+    AwaitingExecuting,
+    Executing,
+    AwaitingRetry,
+    Success,
+    Failure,
+}
+
 /// Why a delivery failed: every attempt was made (`exhausted`); the receiver answered that it will not take it (`refused`);
 /// its subscription was disabled when it was due (`disabled`); its event cannot be shown in the subscription's format
 /// (`unfit`).
@@ -160,8 +182,8 @@ pub(super) enum OutcomeShown {
 }
 
 impl DeliveryShown {
-    /// One that has a row; with what its receiver answered, if that may be shown.
-    pub(crate) fn of(delivery: &Delivery, with_responses: bool) -> Self {
+    /// One that has a row, as it is `now`; with what its receiver answered, if that may be shown.
+    pub(crate) fn of(delivery: &Delivery, with_responses: bool, now: UnixMillis) -> Self {
         let Delivery { row, event, subscription, .. } = delivery;
         let status = row.status;
         Self {
@@ -169,6 +191,7 @@ impl DeliveryShown {
             subscription: *subscription,
             event: EventOfDelivery::of(&event.key, &event.event_type, event.accepted_at),
             status: status.into(),
+            akamai_state: EventState::of(Some(row), now),
             // What a row had before may still stand in it.
             reason: delivery.reason.filter(|_| status == Status::Failed),
             held_by: delivery.held_by.filter(|_| status == Status::Held),
@@ -185,6 +208,7 @@ impl DeliveryShown {
             subscription,
             event: EventOfDelivery::of(&event.key, &event.event_type, event.accepted_at),
             status: DeliveryStatus::Pending,
+            akamai_state: EventState::AwaitingExecuting,
             reason: None,
             held_by: None,
             round: 1,
@@ -272,16 +296,17 @@ pub(super) mod tests {
 
     #[test]
     fn what_belongs_to_another_status_is_not_shown() {
-        let shown = |status| serde_json::to_value(DeliveryShown::of(&delivery(status), true)).unwrap();
-        for (status, has) in [
-            (Status::Retrying, "nextAttemptAt"),
-            (Status::Held, "heldBy"),
-            (Status::Failed, "reason"),
-            (Status::Delivered, ""),
-            (Status::Cancelled, ""),
+        let shown = |status| serde_json::to_value(DeliveryShown::of(&delivery(status), true, THEN)).unwrap();
+        for (status, state, has) in [
+            (Status::Retrying, "awaiting-retry", "nextAttemptAt"),
+            (Status::Held, "awaiting-retry", "heldBy"),
+            (Status::Failed, "failure", "reason"),
+            (Status::Delivered, "success", ""),
+            (Status::Cancelled, "failure", ""),
         ] {
             let shown = shown(status);
             assert_eq!(shown["status"], status.name());
+            assert_eq!(shown["akamaiState"], state);
             for member in ["nextAttemptAt", "heldBy", "reason"] {
                 assert_eq!(shown.get(member).is_some(), member == has, "{member} of {shown}");
             }
@@ -291,7 +316,7 @@ pub(super) mod tests {
     #[test]
     fn responses_are_shown_where_they_may_be() {
         let attempt = |with| {
-            let shown = DeliveryShown::of(&delivery(Status::Failed), with);
+            let shown = DeliveryShown::of(&delivery(Status::Failed), with, THEN);
             serde_json::to_value(shown).unwrap()["attempts"][0].take()
         };
         let without = json!({
@@ -311,5 +336,6 @@ pub(super) mod tests {
         assert!(read(names(OutcomeShown::schema())));
         assert!(serde_json::from_value::<Vec<FailReason>>(names(FailReasonShown::schema())).is_ok());
         assert!(serde_json::from_value::<Vec<HeldBy>>(names(HeldByShown::schema())).is_ok());
+        assert!(serde_json::from_value::<Vec<EventState>>(names(EventStateShown::schema())).is_ok());
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use carillon_aws::now;
 use carillon_core::endpoint::{Endpoint, EndpointRules};
-use carillon_core::id::SubscriberId;
+use carillon_core::id::{SubscriberId, WorkspaceId};
 use carillon_core::invalid::{FieldError, Findings, Invalid};
 use carillon_core::pattern::TYPE_BYTES_MAX;
 use carillon_core::pattern::TypePattern;
@@ -349,7 +349,7 @@ pub(crate) struct RetryPolicyInput {
 }
 
 /// A secret that was given. Redacted in `Debug`, never serialised.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Secret(SecretString);
 
 impl Secret {
@@ -366,6 +366,8 @@ impl<'de> Deserialize<'de> for Secret {
 
 /// What an input is checked against.
 pub(super) struct Against<'a> {
+    /// The workspace.
+    pub(super) workspace: &'a WorkspaceId,
     /// What endpoints of the workspace may be.
     pub(super) rules: EndpointRules,
     /// Whether the workspace has event types that a pattern matches.
@@ -401,6 +403,28 @@ pub(super) enum Given {
 }
 
 impl SubscriptionInput {
+    /// Of what must be said; all else takes its default.
+    pub(super) fn new(endpoint: String, types: Vec<String>) -> Self {
+        Self {
+            endpoint,
+            title: None,
+            subscriber: None,
+            types,
+            filter: None,
+            format: Format::default(),
+            token: None,
+            signatures: Signatures::default(),
+            authorization: AuthorizationInput::default(),
+            client_certificate: None,
+            headers: BTreeMap::new(),
+            retry_policy: None,
+            timeout_seconds: default_timeout(),
+            rate_per_minute: None,
+            enabled: default_enabled(),
+            paused: false,
+        }
+    }
+
     /// As it would have to be written to say what a subscription says already, its secrets left out.
     pub(super) fn of(subscriber: &SubscriberId, details: &Details, status: Status) -> Self {
         let waits = |policy: &RetryPolicy| policy.steps().iter().map(Duration::as_secs).collect();
@@ -453,7 +477,11 @@ impl SubscriptionInput {
                 before.is_some_and(|before| before.types.contains(pattern)) || (against.knows)(pattern)
             };
             if text.parse().is_ok_and(|pattern| !known(&pattern)) {
-                let detail = format!("the workspace has no event type that `{text}` matches");
+                let detail = format!(
+                    "the workspace has no event type that `{text}` matches: those that it has are listed at \
+                     /v1/workspaces/{}/event-types",
+                    against.workspace
+                );
                 findings.add(format!("/types/{place}"), detail);
             }
         }

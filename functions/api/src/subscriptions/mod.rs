@@ -2,6 +2,7 @@
 
 mod dry_run;
 mod input;
+mod interceptors;
 mod secrets;
 mod shown;
 mod test_event;
@@ -23,6 +24,7 @@ use carillon_core::id::{SubscriberId, SubscriptionId};
 use carillon_core::invalid::{Findings, Invalid};
 use carillon_core::pattern::EventType;
 use carillon_core::subscription::{Authorization, Details, DisabledBy, Status, StatusName, Subscription};
+use carillon_core::time::UnixMillis;
 use carillon_core::workspace::Workspace;
 use carillon_http::access::Caller;
 use carillon_http::body::{read_json, read_merge_patch, read_patched};
@@ -58,6 +60,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Desk>> {
     OpenApiRouter::new()
         .routes(routes!(list, create))
         .routes(routes!(read, replace, patch, delete))
+        .merge(interceptors::router())
         .merge(secrets::router())
         .merge(verification::router())
         .merge(test_event::router())
@@ -107,54 +110,14 @@ async fn create(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
-    let stored = desk.open_workspace(&workspace).await?;
-    let (now, id) = (now(), SubscriptionId::new(now(), id_bytes()?));
     let path = format!("/v1/workspaces/{workspace}/subscriptions");
-    let once = key.map(|key| Once::new(caller.client.clone(), &path, &key, &body, id.to_string(), now));
-    if let Some(once) = &once
-        && let Some(made) = desk.config.made(once).await?
-    {
-        return repeated(&desk, &caller, &stored.workspace, once, &made).await;
+    let making = Making::of(&desk, &caller, &workspace, (&path, key, &body)).await?;
+    if let Some(answer) = making.before().await? {
+        return Ok(answer);
     }
     let input: SubscriptionInput = read_json(&headers, &body)?;
-    let wish = check(&desk, &stored.workspace, input, None).await?;
-    let subscriber = whose(&caller, wish.subscriber.clone())?;
-    keys::ensure(&desk, &caller, &stored, &wish.details).await?;
-    let workspace = &stored.workspace;
-    inboxes::note(&desk, &workspace.id, &wish.details.endpoint, id).await?;
-    let owner = Owner { desk: &desk, workspace: &stored, subscription: id };
-    let (signing, signing_secret) = owner.signing_secret(FIRST_SECRET, now).await?;
-    let (authorization, api_key) = owner.authorization_secret(wish.secret, None, 1, now).await?;
-    let client_key = owner.client_key(wish.client_key, None, 1, now).await?;
-    let status = status(workspace, (wish.enabled, wish.paused), &Verification::default())?;
-    let question = Question::if_pending(workspace, id, &wish.details, status, now)?;
-    let subscription = Subscription {
-        id,
-        workspace: workspace.id.clone(),
-        subscriber,
-        details: wish.details,
-        status,
-        created_at: now,
-        updated_at: now,
-        revision: 1,
-    };
-    let verification = Verification { asked: question.as_ref().map(Question::asked), ..Default::default() };
-    let signing = vec![signing];
-    let new = StoredSubscription { subscription, signing, authorization, client_key, verification };
-    match desk.config.create_subscription(&new, once.as_ref(), by(&caller)).await? {
-        Written::Done => {}
-        Written::TitleTaken => return Err(Problem::TitleTaken),
-        // Its workspace was closed in this moment.
-        Written::Missing => return Err(Problem::WorkspaceDeleting),
-        Written::MadeBefore(made) => match &once {
-            Some(once) => return repeated(&desk, &caller, workspace, once, &made).await,
-            None => return Err(Problem::Unavailable),
-        },
-        // An id that exists is not for us to give out.
-        Written::Exists | Written::InUse | Written::Stale => return Err(Problem::Unavailable),
-    }
-    let made = verification::ask(&desk, workspace, new, question).await;
-    Ok(created(&made, Secrets { signing_secret: Some(signing_secret), api_key }))
+    let wish = check(&desk, &making.stored.workspace, input, None).await?;
+    making.finish(wish).await
 }
 
 /// List subscriptions
@@ -383,6 +346,82 @@ impl WantedQuery {
     }
 }
 
+/// A subscription that is being made.
+struct Making<'a> {
+    desk: &'a Desk,
+    caller: &'a Caller,
+    stored: StoredWorkspace,
+    id: SubscriptionId,
+    now: UnixMillis,
+    /// By what a repetition of the request is known; absent if it has no key.
+    once: Option<Once>,
+}
+
+impl<'a> Making<'a> {
+    /// In this workspace, as a request to this path asks for it, with this key and this body.
+    async fn of(
+        desk: &'a Desk,
+        caller: &'a Caller,
+        workspace: &str,
+        (path, key, body): (&str, Option<String>, &[u8]),
+    ) -> Result<Self, Problem> {
+        let stored = desk.open_workspace(workspace).await?;
+        let (now, id) = (now(), SubscriptionId::new(now(), id_bytes()?));
+        let once = key.map(|key| Once::new(caller.client.clone(), path, &key, body, id.to_string(), now));
+        Ok(Self { desk, caller, stored, id, now, once })
+    }
+
+    /// What the request is answered if it was done before.
+    async fn before(&self) -> Result<Option<Response>, Problem> {
+        let Some(once) = &self.once else { return Ok(None) };
+        let Some(made) = self.desk.config.made(once).await? else { return Ok(None) };
+        repeated(self.desk, self.caller, &self.stored.workspace, once, &made).await.map(Some)
+    }
+
+    /// Makes it, asks its endpoint's owner if the workspace demands that, and shows it with its secrets.
+    async fn finish(self, wish: Wish) -> Result<Response, Problem> {
+        let Self { desk, caller, stored, id, now, once } = self;
+        let subscriber = whose(caller, wish.subscriber.clone())?;
+        keys::ensure(desk, caller, &stored, &wish.details).await?;
+        let workspace = &stored.workspace;
+        inboxes::note(desk, &workspace.id, &wish.details.endpoint, id).await?;
+        let owner = Owner { desk, workspace: &stored, subscription: id };
+        let (signing, signing_secret) = owner.signing_secret(FIRST_SECRET, now).await?;
+        let (authorization, api_key) = owner.authorization_secret(wish.secret, None, 1, now).await?;
+        let client_key = owner.client_key(wish.client_key, None, 1, now).await?;
+        let status = status(workspace, (wish.enabled, wish.paused), &Verification::default())?;
+        let question = Question::if_pending(workspace, id, &wish.details, status, now)?;
+        let subscription = Subscription {
+            id,
+            workspace: workspace.id.clone(),
+            subscriber,
+            details: wish.details,
+            status,
+            created_at: now,
+            updated_at: now,
+            revision: 1,
+        };
+        let verification =
+            Verification { asked: question.as_ref().map(Question::asked), ..Default::default() };
+        let signing = vec![signing];
+        let new = StoredSubscription { subscription, signing, authorization, client_key, verification };
+        match desk.config.create_subscription(&new, once.as_ref(), by(caller)).await? {
+            Written::Done => {}
+            Written::TitleTaken => return Err(Problem::TitleTaken),
+            // Its workspace was closed in this moment.
+            Written::Missing => return Err(Problem::WorkspaceDeleting),
+            Written::MadeBefore(made) => match &once {
+                Some(once) => return repeated(desk, caller, workspace, once, &made).await,
+                None => return Err(Problem::Unavailable),
+            },
+            // An id that exists is not for us to give out.
+            Written::Exists | Written::InUse | Written::Stale => return Err(Problem::Unavailable),
+        }
+        let made = verification::ask(desk, workspace, new, question).await;
+        Ok(created(&made, Secrets { signing_secret: Some(signing_secret), api_key }))
+    }
+}
+
 /// A subscription that the caller may know of.
 pub(crate) async fn find(
     desk: &Desk,
@@ -515,6 +554,7 @@ async fn check(
         .collect();
     let before = old.map(|old| &old.subscription.details);
     let wish = input.check(&Against {
+        workspace: &workspace.id,
         rules: workspace.settings.endpoint_rules(&desk.rules),
         knows: &|pattern| knows(types.iter().copied(), pattern),
         before,

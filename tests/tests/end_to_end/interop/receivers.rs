@@ -15,14 +15,14 @@ use tokio::time::timeout;
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The server, running until this is dropped or this program ends, in whatever way it ends.
-pub(super) struct Receivers {
+pub(crate) struct Receivers {
     process: Child,
     url: String,
     client: Carillon,
 }
 
 impl Receivers {
-    pub(super) async fn start() -> Result<Self> {
+    pub(crate) async fn start() -> Result<Self> {
         let toolbox = spawn_blocking(Toolbox::receivers).await??;
         let mut process = Command::new(toolbox.program("python"))
             .arg(root().join("tests/interop/receivers.py"))
@@ -48,23 +48,23 @@ impl Receivers {
     }
 
     /// The URL of an inbox.
-    pub(super) fn inbox(&self, name: &str) -> String {
+    pub(crate) fn inbox(&self, name: &str) -> String {
         format!("{}/inboxes/{name}", self.url)
     }
 
     /// The URL of the token service.
-    pub(super) fn token_url(&self) -> String {
+    pub(crate) fn token_url(&self) -> String {
         format!("{}/token", self.url)
     }
 
     /// Says what the deliveries to an inbox must be.
-    pub(super) async fn demand(&self, inbox: &str, demanded: &Value) -> Result<()> {
+    pub(crate) async fn demand(&self, inbox: &str, demanded: &Value) -> Result<()> {
         self.tell("PUT", &format!("/control/inboxes/{inbox}"), demanded).await.map(drop)
     }
 
     /// Serves the inboxes also over TLS that demands a client certificate, and gives the URL of an inbox there, the
     /// authority that vouches for both sides, and a client's certificate and key.
-    pub(super) async fn behind_tls(&self, inbox: &str) -> Result<(String, String, Value)> {
+    pub(crate) async fn behind_tls(&self, inbox: &str) -> Result<(String, String, Value)> {
         let mut made = self.tell("POST", "/control/mtls", &Value::Null).await?;
         let url = made["url"].as_str().context("there is no URL")?;
         let url = format!("{url}/inboxes/{inbox}");
@@ -75,28 +75,28 @@ impl Receivers {
     }
 
     /// Posts a body to an inbox, as it is and with these headers, and gives the answer's status.
-    pub(super) async fn post(&self, inbox: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<u16> {
+    pub(crate) async fn post(&self, inbox: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<u16> {
         let reply = self.client.send("POST", &format!("/inboxes/{inbox}"), headers, body.to_vec()).await?;
         Ok(reply.status)
     }
 
     /// Makes a client of the token service.
-    pub(super) async fn add_client(&self, client: &Value) -> Result<()> {
+    pub(crate) async fn add_client(&self, client: &Value) -> Result<()> {
         self.tell("PUT", "/control/clients", client).await.map(drop)
     }
 
     /// How the token service answered so far.
-    pub(super) async fn token_answers(&self) -> Result<Vec<Value>> {
+    pub(crate) async fn token_answers(&self) -> Result<Vec<Value>> {
         list(self.tell("GET", "/control/tokens", &Value::Null).await?)
     }
 
     /// Withdraws every token.
-    pub(super) async fn withdraw_tokens(&self) -> Result<()> {
+    pub(crate) async fn withdraw_tokens(&self) -> Result<()> {
         self.tell("DELETE", "/control/tokens", &Value::Null).await.map(drop)
     }
 
     /// The verdicts on what came to an inbox, once there are so many.
-    pub(super) async fn verdicts(&self, inbox: &str, count: usize) -> Result<Vec<Value>> {
+    pub(crate) async fn verdicts(&self, inbox: &str, count: usize) -> Result<Vec<Value>> {
         let path = format!("/control/inboxes/{inbox}");
         let path = path.as_str();
         eventually(&format!("{count} deliveries to {inbox}"), || async move {
@@ -107,7 +107,7 @@ impl Receivers {
     }
 
     /// The same, none of them a refusal.
-    pub(super) async fn accepted(&self, inbox: &str, count: usize) -> Result<Vec<Value>> {
+    pub(crate) async fn accepted(&self, inbox: &str, count: usize) -> Result<Vec<Value>> {
         let verdicts = self.verdicts(inbox, count).await?;
         let refused = verdicts.iter().find(|verdict| !verdict["refused"].is_null());
         ensure!(refused.is_none(), "{inbox} refused a delivery: {refused:?}");
