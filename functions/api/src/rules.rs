@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use carillon_aws::config::{StoredRules, Written};
 use carillon_aws::now;
-use carillon_catalogue::{EventTypeDefinition, Rules, builtin_rules};
+use carillon_catalogue::{CascadeRule, DeadlineRule, EventTypeDefinition, Rules, builtin_rules};
 use carillon_core::invalid::Invalid;
 use carillon_core::pattern::EventType;
 use carillon_core::workspace::{Workspace, WorkspaceKind};
@@ -188,16 +188,24 @@ async fn types(
 }
 
 fn answered(kind: WorkspaceKind, revision: u64, own: Rules) -> Response {
-    ([(ETAG, etag(revision))], Json(Shown { own, builtin: builtin_rules(kind) })).into_response()
+    let Rules { revisions, deadlines, cascades } = own;
+    let shown = Shown { revisions, deadlines, cascades, builtin: builtin_rules(kind) };
+    ([(ETAG, etag(revision))], Json(shown)).into_response()
 }
 
 /// The rules of a workspace.
 #[derive(Serialize, ToSchema)]
 #[schema(as = WorkspaceRules)]
+#[serde(rename_all = "camelCase")]
 struct Shown {
-    #[serde(flatten)]
-    #[schema(value_type = RulesShown)]
-    own: Rules,
+    /// Whether the workspace has asked for revisions itself.
+    revisions: bool,
+    /// Deadlines of its own.
+    #[schema(value_type = Vec<DeadlineShown>)]
+    deadlines: Vec<DeadlineRule>,
+    /// Cascades of its own.
+    #[schema(value_type = Vec<CascadeShown>)]
+    cascades: Vec<CascadeRule>,
     /// Those that the catalogue of its kind brings. They hold as well.
     #[schema(value_type = RulesShown)]
     builtin: &'static Rules,
