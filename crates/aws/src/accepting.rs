@@ -226,8 +226,11 @@ impl Acceptor {
             };
             if !refused.is_empty() {
                 let refused = refused.into_iter().map(|one| (key(tenant, one), one.event.content().to_vec()));
-                decided.extend(self.events.judge(refused.collect()).await?);
-                continue;
+                let judged = self.events.judge(refused.collect()).await?;
+                if !judged.is_empty() {
+                    decided.extend(judged);
+                    continue;
+                }
             }
             if now >= give_up_at {
                 return Err(AwsError::Conflict { operation: OPERATION });

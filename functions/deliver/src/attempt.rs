@@ -36,13 +36,10 @@ const PUT_OFF: Duration = Duration::from_mins(10);
 /// How much later than that its task is sent: one that comes before the end of its lease, by another clock, is dropped.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(1);
 
-/// A receiver that has not answered by then is slow.
+/// A receiver that has not answered by then is slow, and the attempt is begun anew in the slow lane. The first attempts at
+/// one that hangs would hold all places of the usual lane for as long as their time-out lasts; one that would have answered
+/// sees one request twice, when it is found to be slow.
 const SLOW_AFTER: Duration = Duration::from_secs(2);
-
-/// After this an attempt is begun anew in the slow lane. The first attempts at a receiver that hangs would hold all places
-/// of the usual lane for as long as their time-out lasts; one that answers within it sees one request twice, when it is
-/// found to be slow.
-const HANDED_OVER_AFTER: Duration = Duration::from_secs(3);
 
 // The longest attempt fits into a run, and has time to make a connection.
 const _: () = assert!(AttemptTimeout::SECONDS_MAX + RECORDING_TIME.as_secs() < FUNCTION_TIMEOUT.as_secs());
@@ -396,7 +393,6 @@ impl Attempt<'_> {
             if self.lane == Lane::Slow || is_trial {
                 std::future::pending::<()>().await;
             }
-            tokio::time::sleep(HANDED_OVER_AFTER.saturating_sub(SLOW_AFTER)).await;
         };
         tokio::select! {
             reply = posting => Some(reply),

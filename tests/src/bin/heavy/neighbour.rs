@@ -28,6 +28,9 @@ const MOMENTS: u32 = 10;
 /// How many of the hanging ones' events may be under way to be accepted.
 const LATE_MAX: usize = 50;
 
+/// What takes longer is told by itself.
+const TOLD_FROM: Duration = Duration::from_millis(500);
+
 /// How much longer the healthy one's events may take beside hanging ones.
 const FACTOR: f64 = 2.0;
 
@@ -80,8 +83,15 @@ async fn part(hanging: usize) -> Result<Took> {
         ensure!(request.verdict == Verdict::Verified, "a signature was refused");
         took.push(request.at.duration_since(*at));
     }
-    took.sort_unstable();
     scene.break_off().await?;
+    for (number, took) in took.iter().enumerate().filter(|(_, took)| **took > TOLD_FROM) {
+        println!(
+            "  the event of second {} took {:.1} s",
+            HEALTHY_PERIOD.as_secs() * u64::try_from(number).unwrap_or_default(),
+            took.as_secs_f64()
+        );
+    }
+    took.sort_unstable();
     Ok(Took(took))
 }
 

@@ -25,7 +25,6 @@ const ATTEMPT_TIME_MIN: Duration = Duration::from_millis(500);
 const PUT_OFF: Duration = Duration::from_mins(10);
 const CLOCKS_DIFFER: Duration = Duration::from_secs(1);
 const SLOW_AFTER: u64 = 2000;
-const HANDED_OVER_AFTER: u64 = 3000;
 const LEARN_TRIES: usize = 4;
 
 /// How long a subscription is taken to be as it was read.
@@ -424,11 +423,10 @@ impl Attempt<'_> {
             });
             _ = marked.await;
         }
-        if self.ready.lane == Lane::Slow || is_trial || ends <= HANDED_OVER_AFTER {
+        if self.ready.lane == Lane::Slow || is_trial {
             sim.sleep_until(started + ends).await;
             return true;
         }
-        sim.sleep_until(started + HANDED_OVER_AFTER).await;
         false
     }
 
