@@ -218,8 +218,8 @@ struct Shown {
 #[expect(dead_code, reason = "describes Rules of the catalogue, which knows no OpenAPI")]
 struct RulesShown {
     /// Whether each event has a revision: a number, in its attribute `revision`, that grows by one with each event of the
-    /// workspace, without a gap or a repeat. Carillon gives it, publishers cannot. Each event then waits for the one before:
-    /// a workspace takes as many a second as its README tells.
+    /// workspace, without a gap or a repeat. Carillon gives it, publishers cannot. Transactions of the workspace then follow
+    /// one another, each with up to 25 events of a request.
     #[schema(required = false, default = false)]
     revisions: bool,
     #[schema(required = false, max_items = 20)]
