@@ -310,8 +310,7 @@ async fn a_consent_expires() -> Result<()> {
     drop(clock);
     // The clock rings once more, and nothing more comes of it.
     scene.stack.invoke("clock", &json!({})).await?;
-    let expired_then = self::expired(&scene).await?;
-    assert_eq!(expired_then.keys().collect::<Vec<_>>(), expired.keys().collect::<Vec<_>>());
+    assert_eq!(self::expired(&scene).await?, expired);
     let names: Vec<_> = expired.keys().map(String::as_str).collect();
     assert_eq!(names, expected);
     let times = &expired["undecided"];
