@@ -551,6 +551,27 @@ mod tests {
     }
 
     #[test]
+    fn cascades_follow_one_another_only_so_deep() {
+        let name = |n: usize| format!("step-{n}");
+        let definition =
+            |n: usize| EventTypeDefinition { name: name(n).parse().unwrap(), ..types().remove(0) };
+        let types: Vec<_> = (0..=CASCADES_DEEP_MAX + 1).map(definition).collect();
+        let checked = |deep: usize| {
+            let cascades = (0..deep).map(|n| {
+                let (when, emits, name) = (name(n), name(n + 1), format!("rule-{n}"));
+                cascade(json!({ "name": name, "when": when, "emits": emits, "data": {"keep": ["/order"]} }))
+            });
+            let rules: Rules =
+                serde_json::from_value(json!({ "cascades": cascades.collect::<Vec<_>>() })).unwrap();
+            let found = rules
+                .check(&Rules::default(), |name| types.iter().find(|definition| definition.name == *name));
+            found.err().map(|Invalid(errors)| errors[0].pointer.clone())
+        };
+        assert_eq!(checked(CASCADES_DEEP_MAX), None);
+        assert_eq!(checked(CASCADES_DEEP_MAX + 1).as_deref(), Some("/cascades"));
+    }
+
+    #[test]
     fn names_are_taken_once() {
         let twice = json!({ "deadlines": [deadline(json!({})), deadline(json!({}))] });
         assert_eq!(checked(&Rules::default(), twice), ["/deadlines/1/name"]);
