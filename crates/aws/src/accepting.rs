@@ -16,6 +16,7 @@ use carillon_core::id::{EventDigest, EventKey, WorkspaceId};
 use carillon_core::time::UnixMillis;
 use futures::stream::{self, StreamExt as _};
 
+use crate::environment::{SettingError, retention, setting};
 use crate::error::AwsError;
 use crate::events::{Acceptance, EventTable};
 use crate::now;
@@ -92,10 +93,26 @@ pub enum Fired {
 }
 
 impl Acceptor {
-    /// For these tables. Events are kept for `retention`.
+    /// From the settings of the environment.
+    pub fn from_environment(client: &DynamoDb) -> Result<Self, SettingError> {
+        Ok(Self {
+            client: client.clone(),
+            events: EventTable::new(client.clone(), setting("EVENTS_TABLE")?),
+            schedule: ScheduleTable::new(client.clone(), setting("SCHEDULE_TABLE")?),
+            retention: retention()?,
+        })
+    }
+
+    /// The table of what was accepted.
     #[must_use]
-    pub fn new(client: DynamoDb, events: EventTable, schedule: ScheduleTable, retention: Duration) -> Self {
-        Self { client, events, schedule, retention }
+    pub fn events(&self) -> &EventTable {
+        &self.events
+    }
+
+    /// The table of deadlines, among others.
+    #[must_use]
+    pub fn schedule(&self) -> &ScheduleTable {
+        &self.schedule
     }
 
     /// Accepts events, each of its own identity; how it went for each, in their order. Revisions are given in that order,

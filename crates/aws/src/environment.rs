@@ -2,6 +2,9 @@
 
 use std::fmt::Display;
 use std::str::FromStr;
+use std::time::Duration;
+
+const DAY: Duration = Duration::from_hours(24);
 
 /// A setting that is missing or makes no sense: the function does not start.
 #[derive(Debug, thiserror::Error)]
@@ -16,4 +19,9 @@ pub fn setting<T: FromStr<Err: Display>>(name: &'static str) -> Result<T, Settin
     #[expect(clippy::disallowed_methods, reason = "the one place where the environment is read")]
     let text = std::env::var(name).map_err(|error| SettingError { name, problem: error.to_string() })?;
     text.parse().map_err(|error| SettingError { name, problem: format!("is `{text}`: {error}") })
+}
+
+/// How long events, deliveries and what belongs to them are kept.
+pub fn retention() -> Result<Duration, SettingError> {
+    Ok(DAY * setting("RETENTION_DAYS")?)
 }

@@ -1,6 +1,7 @@
 //! What can go wrong between a function and AWS.
 
 use std::error::Error;
+use std::fmt::Display;
 
 /// A call that failed, or an answer that made no sense.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +50,11 @@ fn causes(error: &(dyn Error + 'static)) -> String {
 impl AwsError {
     pub(crate) fn call<E: Error + Send + Sync + 'static>(operation: &'static str) -> impl FnOnce(E) -> Self {
         move |source| Self::Call { operation, source: Box::new(source) }
+    }
+
+    /// A workspace's own rules cannot be read. They are checked before they are stored: that is a fault of ours.
+    pub fn rules(error: impl Display) -> Self {
+        Self::Item { table: "config", detail: format!("rules: {error}") }
     }
 
     pub(crate) fn item(table: &'static str) -> impl Fn(serde_dynamo::Error) -> Self {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use carillon_attempt::{Targets, Tokens};
 use carillon_aws::config::{ConfigTable, Page, StoredWorkspace};
 use carillon_aws::deliveries::DeliveryTable;
-use carillon_aws::environment::{SettingError, setting};
+use carillon_aws::environment::{SettingError, retention, setting};
 use carillon_aws::error::AwsError;
 use carillon_aws::events::EventTable;
 use carillon_aws::inboxes::InboxTable;
@@ -22,8 +22,6 @@ use carillon_http::problem::Problem;
 use carillon_sender::Sender;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-
-const DAY: Duration = Duration::from_hours(24);
 
 /// How many items a page has unless the caller says, and at most.
 const PAGE_DEFAULT: i32 = 50;
@@ -79,7 +77,7 @@ impl Desk {
             tokens: Tokens::default(),
             rules,
             public_url: public_url.trim_end_matches('/').to_owned(),
-            retention: DAY * setting("RETENTION_DAYS")?,
+            retention: retention()?,
         })
     }
 

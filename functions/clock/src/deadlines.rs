@@ -1,18 +1,17 @@
 //! Fires the deadlines that are due.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use carillon_aws::accepting::{Acceptor, Fired, Incoming, Tenant};
 use carillon_aws::config::ConfigTable;
 use carillon_aws::error::AwsError;
-use carillon_aws::events::EventTable;
 use carillon_aws::now;
-use carillon_aws::schedule::{DueDeadline, ScheduleTable};
+use carillon_aws::schedule::DueDeadline;
 use carillon_catalogue::Rules;
 use carillon_core::id::{EventKey, WorkspaceId};
 use carillon_core::matching::CLOCK_SKEW;
 use carillon_core::time::UnixMillis;
+use carillon_core::workspace::Workspace;
 use futures::stream::{self, StreamExt as _};
 
 /// How many are taken at once.
@@ -24,8 +23,6 @@ const AT_ONCE: usize = 10;
 /// The tables that firing needs.
 pub(crate) struct Deadlines {
     config: ConfigTable,
-    events: EventTable,
-    schedule: ScheduleTable,
     acceptor: Acceptor,
 }
 
@@ -33,18 +30,13 @@ pub(crate) struct Deadlines {
 type Known = Option<(Tenant, Rules)>;
 
 impl Deadlines {
-    pub(crate) fn new(
-        config: ConfigTable,
-        events: EventTable,
-        schedule: ScheduleTable,
-        acceptor: Acceptor,
-    ) -> Self {
-        Self { config, events, schedule, acceptor }
+    pub(crate) fn new(config: ConfigTable, acceptor: Acceptor) -> Self {
+        Self { config, acceptor }
     }
 
     /// Whether something of a shard is due.
     pub(crate) async fn any_due(&self, shard: u8) -> Result<bool, AwsError> {
-        let (due, more) = self.schedule.due_deadlines(shard, due_until(), 1, None).await?;
+        let (due, more) = self.acceptor.schedule().due_deadlines(shard, due_until(), 1, None).await?;
         Ok(!due.is_empty() || more.is_some())
     }
 
@@ -53,7 +45,7 @@ impl Deadlines {
         let (mut count, mut after, mut failed) = (0, None, None);
         let mut workspaces = HashMap::new();
         while now() < until {
-            let (page, next) = self.schedule.due_deadlines(shard, due_until(), PAGE, after).await?;
+            let (page, next) = self.acceptor.schedule().due_deadlines(shard, due_until(), PAGE, after).await?;
             for due in &page {
                 self.learn(&due.workspace, &mut workspaces).await?;
             }
@@ -85,13 +77,11 @@ impl Deadlines {
         if workspaces.contains_key(workspace) {
             return Ok(());
         }
-        let known = match self.config.workspace(workspace).await? {
+        let known = match self.config.workspace_and_rules(workspace).await? {
             None => None,
-            Some(stored) => {
-                let own = self.config.rules(workspace).await?;
-                let rules = Rules::of(stored.workspace.kind, own.as_ref().map(|own| own.rules.as_str()))
-                    .map_err(|error| AwsError::Item { table: "config", detail: format!("rules: {error}") })?;
-                let made_at = stored.workspace.created_at;
+            Some((Workspace { kind, created_at: made_at, .. }, own)) => {
+                let rules = Rules::of(kind, own.as_ref().map(|own| own.rules.as_str()));
+                let rules = rules.map_err(AwsError::rules)?;
                 Some((Tenant { workspace: workspace.clone(), made_at, revisions: rules.revisions }, rules))
             }
         };
@@ -102,13 +92,13 @@ impl Deadlines {
     /// Whether it fired now. One that cannot any more is forgotten.
     async fn fire_one(&self, due: &DueDeadline, known: Option<&(Tenant, Rules)>) -> Result<bool, AwsError> {
         let Some((tenant, incoming)) = self.brings(due, known).await? else {
-            self.schedule.forget_due(due).await?;
+            self.acceptor.schedule().forget_due(due).await?;
             return Ok(false);
         };
         match self.acceptor.fire(tenant, due, incoming).await? {
             Fired::Now => Ok(true),
             Fired::Before => {
-                self.schedule.forget_due(due).await?;
+                self.acceptor.schedule().forget_due(due).await?;
                 Ok(false)
             }
         }
@@ -125,7 +115,7 @@ impl Deadlines {
         };
         let Some(start) = self.acceptor.armed_by(tenant, due).await? else { return Ok(None) };
         let key = EventKey { workspace: due.workspace.clone(), digest: start.event };
-        let Some(started_by) = self.events.event(&key).await? else {
+        let Some(started_by) = self.acceptor.events().event(&key).await? else {
             tracing::error!(event = %key, rule = due.deadline.rule, "what started a deadline is kept no more");
             return Ok(None);
         };
@@ -150,6 +140,3 @@ impl Deadlines {
 fn due_until() -> UnixMillis {
     now().minus(CLOCK_SKEW)
 }
-
-/// How many days there are in what is set.
-pub(crate) const DAY: Duration = Duration::from_hours(24);

@@ -8,7 +8,6 @@ use carillon_aws::config::ConfigTable;
 use carillon_aws::deliveries::{Claim, Delivery, DeliveryTable, Look, Open, Order, State};
 use carillon_aws::environment::setting;
 use carillon_aws::error::AwsError;
-use carillon_aws::events::EventTable;
 use carillon_aws::metrics::{Counter, Metrics};
 use carillon_aws::queue::{Message, Queue};
 use carillon_aws::schedule::{Due, HeldNote, ScheduleTable};
@@ -19,7 +18,7 @@ use carillon_core::time::UnixMillis;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 
-use crate::deadlines::{DAY, Deadlines};
+use crate::deadlines::Deadlines;
 
 /// How far ahead a run looks: the minute until the next one, and some more in case that is late.
 const AHEAD: Duration = Duration::from_secs(75);
@@ -82,14 +81,11 @@ impl Clock {
         let sdk = sdk_config().await;
         let dynamodb = DynamoDb::new(&sdk);
         let config = ConfigTable::new(dynamodb.clone(), setting("CONFIG_TABLE")?);
-        let schedule = ScheduleTable::new(dynamodb.clone(), setting("SCHEDULE_TABLE")?);
-        let events = EventTable::new(dynamodb.clone(), setting("EVENTS_TABLE")?);
-        let retention = DAY * setting("RETENTION_DAYS")?;
-        let acceptor = Acceptor::new(dynamodb.clone(), events.clone(), schedule.clone(), retention);
+        let acceptor = Acceptor::from_environment(&dynamodb)?;
         Ok(Self {
-            deadlines: Deadlines::new(config.clone(), events, schedule.clone(), acceptor),
+            schedule: acceptor.schedule().clone(),
+            deadlines: Deadlines::new(config.clone(), acceptor),
             config,
-            schedule,
             deliveries: DeliveryTable::new(dynamodb, setting("DELIVERIES_TABLE")?),
             queue: Queue::new(Sqs::new(&sdk), setting("DELIVERY_QUEUE_URL")?),
             pace: Pace::new(setting("RETRY_SCALE")?, QUEUE_DELAY_MAX)?,

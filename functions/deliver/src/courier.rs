@@ -5,7 +5,7 @@ use std::time::Duration;
 use carillon_attempt::{Targets, Tokens};
 use carillon_aws::config::ConfigTable;
 use carillon_aws::deliveries::DeliveryTable;
-use carillon_aws::environment::{SettingError, setting};
+use carillon_aws::environment::{SettingError, retention, setting};
 use carillon_aws::events::EventTable;
 use carillon_aws::metrics::Metrics;
 use carillon_aws::queue::Queue;
@@ -18,8 +18,6 @@ use carillon_sender::Sender;
 use http::header::HeaderValue;
 
 use crate::holders::Holders;
-
-const DAY: Duration = Duration::from_hours(24);
 
 /// Tables, queues, the sender and the settings of the deployment.
 pub(crate) struct Courier {
@@ -99,7 +97,7 @@ impl Courier {
             public_url,
             origin: origin.ok_or(StartError::PublicUrl)?,
             tokens: Tokens::default(),
-            retention: DAY * setting("RETENTION_DAYS")?,
+            retention: retention()?,
             policy: RetryPolicy::default(),
             pace: Pace::new(setting("RETRY_SCALE")?, queue_delay_max)?,
             dynamodb,

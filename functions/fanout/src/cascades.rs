@@ -1,7 +1,5 @@
 //! Cascades: the events that follow from an event are accepted before its own deliveries are sent.
 
-use std::time::Duration;
-
 use carillon_aws::accepting::{Acceptor, Incoming, Tenant};
 use carillon_aws::config::ConfigTable;
 use carillon_aws::error::AwsError;
@@ -10,9 +8,7 @@ use carillon_aws::now;
 use carillon_catalogue::{Parent, Rules};
 use carillon_core::event::AcceptedEvent;
 use carillon_core::invalid::Invalid;
-
-/// How many days there are in what is set.
-pub(crate) const DAY: Duration = Duration::from_hours(24);
+use carillon_core::workspace::Workspace;
 
 /// Where rules are read, and events accepted.
 pub(crate) struct Cascades {
@@ -29,14 +25,12 @@ impl Cascades {
     /// each time. Rules are read anew, since few events have others follow.
     pub(crate) async fn follow(&self, event: &AcceptedEvent) -> Result<usize, AwsError> {
         let workspace = &event.key.workspace;
-        let Some(stored) = self.config.workspace(workspace).await? else { return Ok(0) };
-        let made_at = stored.workspace.created_at;
+        let found = self.config.workspace_and_rules(workspace).await?;
+        let Some((Workspace { kind, created_at: made_at, .. }, own)) = found else { return Ok(0) };
         if event.accepted_at < made_at {
             return Ok(0);
         }
-        let own = self.config.rules(workspace).await?;
-        let rules = Rules::of(stored.workspace.kind, own.as_ref().map(|own| own.rules.as_str()))
-            .map_err(|error| AwsError::Item { table: "config", detail: format!("rules: {error}") })?;
+        let rules = Rules::of(kind, own.as_ref().map(|own| own.rules.as_str())).map_err(AwsError::rules)?;
         let tenant = Tenant { workspace: workspace.clone(), made_at, revisions: rules.revisions };
         let incoming = match incoming(&rules, event) {
             Ok(incoming) => incoming,

@@ -12,7 +12,6 @@ use carillon_aws::error::AwsError;
 use carillon_aws::events::EventTable;
 use carillon_aws::metrics::{Counter, Metrics};
 use carillon_aws::queue::{Message, Queue};
-use carillon_aws::schedule::ScheduleTable;
 use carillon_aws::{DynamoDb, Sqs, now, sdk_config};
 use carillon_core::event::AcceptedEvent;
 use carillon_core::id::{SubscriptionId, WorkspaceId};
@@ -22,7 +21,7 @@ use carillon_core::time::UnixMillis;
 use futures::FutureExt as _;
 use serde_json::json;
 
-use crate::cascades::{Cascades, DAY};
+use crate::cascades::Cascades;
 use crate::patience::{FIRST_PAUSE, PAUSE_MAX, Patience, Unplanned};
 use crate::source::Table;
 use crate::subscriptions::{Current, Matched, Subscriptions};
@@ -75,12 +74,9 @@ impl Fanout {
         let (dynamodb, sqs) = (DynamoDb::new(&sdk), Sqs::new(&sdk));
         let queue = |name| Ok::<_, SettingError>(Queue::new(sqs.clone(), setting(name)?));
         let config = ConfigTable::new(dynamodb.clone(), setting("CONFIG_TABLE")?);
-        let events = EventTable::new(dynamodb.clone(), setting("EVENTS_TABLE")?);
-        let schedule = ScheduleTable::new(dynamodb.clone(), setting("SCHEDULE_TABLE")?);
-        let retention = DAY * setting("RETENTION_DAYS")?;
-        let acceptor = Acceptor::new(dynamodb.clone(), events.clone(), schedule, retention);
+        let acceptor = Acceptor::from_environment(&dynamodb)?;
         Ok(Self {
-            events,
+            events: acceptor.events().clone(),
             cascades: Cascades::new(config.clone(), acceptor),
             delivery: queue("DELIVERY_QUEUE_URL")?,
             expansion: queue("EXPANSION_QUEUE_URL")?,

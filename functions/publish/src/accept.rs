@@ -1,15 +1,13 @@
 //! Publishing: each event is checked by what its workspace says, then accepted.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
 use carillon_aws::accepting::{Acceptor, Incoming};
 use carillon_aws::config::ConfigTable;
 use carillon_aws::environment::{SettingError, setting};
 use carillon_aws::error::AwsError;
-use carillon_aws::events::{Acceptance, EventTable};
+use carillon_aws::events::Acceptance;
 use carillon_aws::metrics::{Counter, Metrics};
-use carillon_aws::schedule::ScheduleTable;
 use carillon_aws::{DynamoDb, now, sdk_config};
 use carillon_core::event::Event;
 use carillon_core::id::EventDigest;
@@ -21,8 +19,6 @@ use crate::answer::Submitted;
 use crate::check::{Mode, check};
 use crate::types::{Rule, Types};
 use crate::workspace::{OpenWorkspace, Workspaces};
-
-const DAY: Duration = Duration::from_hours(24);
 
 /// How many calls for a batch are under way at once.
 const CALLS_AT_ONCE: usize = 25;
@@ -40,12 +36,9 @@ impl Publisher {
     /// From the settings of the environment.
     pub async fn from_environment() -> Result<Self, SettingError> {
         let dynamodb = DynamoDb::new(&sdk_config().await);
-        let events = EventTable::new(dynamodb.clone(), setting("EVENTS_TABLE")?);
-        let schedule = ScheduleTable::new(dynamodb.clone(), setting("SCHEDULE_TABLE")?);
-        let retention = DAY * setting("RETENTION_DAYS")?;
         Ok(Self {
-            config: ConfigTable::new(dynamodb.clone(), setting("CONFIG_TABLE")?),
-            acceptor: Acceptor::new(dynamodb, events, schedule, retention),
+            acceptor: Acceptor::from_environment(&dynamodb)?,
+            config: ConfigTable::new(dynamodb, setting("CONFIG_TABLE")?),
             workspaces: Workspaces::new(),
             types: Types::new(),
             metrics: Metrics::from_environment()?,

@@ -10,7 +10,6 @@ use carillon_catalogue::Rules;
 use carillon_core::id::WorkspaceId;
 use carillon_core::workspace::{AudienceRule, WorkspaceKind, WorkspaceStatus};
 use carillon_http::problem::Problem;
-use futures::future::try_join;
 
 use crate::recent::Recent;
 
@@ -48,15 +47,12 @@ impl Workspaces {
         if let Some(seen) = self.seen.fresh(&id, read_at) {
             return Ok(seen);
         }
-        let (stored, rules) = try_join(config.workspace(&id), config.rules(&id)).await?;
-        let workspace = stored.ok_or(Problem::NotFound)?.workspace;
+        let (workspace, own) = config.workspace_and_rules(&id).await?.ok_or(Problem::NotFound)?;
         if workspace.status == WorkspaceStatus::Deleting {
             return Err(Problem::WorkspaceDeleting);
         }
-        let rules = Rules::of(workspace.kind, rules.as_ref().map(|stored| stored.rules.as_str()));
-        // They are checked before they are stored, so that those that make no sense are a fault of ours.
-        let rules =
-            rules.map_err(|error| AwsError::Item { table: "config", detail: format!("rules: {error}") })?;
+        let rules = Rules::of(workspace.kind, own.as_ref().map(|own| own.rules.as_str()));
+        let rules = rules.map_err(AwsError::rules)?;
         let tenant =
             Tenant { workspace: workspace.id, made_at: workspace.created_at, revisions: rules.revisions };
         let open = OpenWorkspace {

@@ -4,10 +4,11 @@
 use carillon_core::audit::{Action, AuditEntry, By};
 use carillon_core::id::WorkspaceId;
 use carillon_core::time::UnixMillis;
+use carillon_core::workspace::Workspace;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigTable, Keys, Written, partition, read};
-use crate::batch_read::Key;
+use super::{ConfigTable, Keys, Written, partition, read, read_workspace};
+use crate::batch_read::{Item, Key, batch_read};
 use crate::error::AwsError;
 
 /// A workspace's own rules.
@@ -22,10 +23,18 @@ pub struct StoredRules {
 impl ConfigTable {
     /// A workspace's own rules, if it ever had any.
     pub async fn rules(&self, workspace: &WorkspaceId) -> Result<Option<StoredRules>, AwsError> {
-        let Some(item) = self.get(self.rules_key(workspace)).await? else { return Ok(None) };
-        let item: RulesItem = read(item)?;
-        item.keys.readable()?;
-        Ok(Some(StoredRules { revision: item.revision, rules: item.rules }))
+        self.get(self.rules_key(workspace)).await?.map(read_rules).transpose()
+    }
+
+    /// A workspace, and its own rules if it ever had any; `None`: there is no such workspace.
+    pub async fn workspace_and_rules(
+        &self,
+        workspace: &WorkspaceId,
+    ) -> Result<Option<(Workspace, Option<StoredRules>)>, AwsError> {
+        let (workspace, rules) = (self.workspace_key(workspace), self.rules_key(workspace));
+        let mut found = batch_read(&self.client, [workspace.clone(), rules.clone()]).await?;
+        let Some(workspace) = found.remove(&workspace) else { return Ok(None) };
+        Ok(Some((read_workspace(workspace)?.workspace, found.remove(&rules).map(read_rules).transpose()?)))
     }
 
     /// Writes rules in the place of those of the revision before. [`Written::Stale`]: that is not the one before.
@@ -57,6 +66,12 @@ impl ConfigTable {
     pub(super) fn rules_key(&self, workspace: &WorkspaceId) -> Key {
         self.key(partition(workspace), "rules")
     }
+}
+
+fn read_rules(item: Item) -> Result<StoredRules, AwsError> {
+    let item: RulesItem = read(item)?;
+    item.keys.readable()?;
+    Ok(StoredRules { revision: item.revision, rules: item.rules })
 }
 
 #[derive(Serialize, Deserialize)]
