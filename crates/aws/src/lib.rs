@@ -23,6 +23,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_config::timeout::TimeoutConfig;
 use carillon_core::time::UnixMillis;
+use wire::SdkTransport;
 
 pub use aws_sdk_kms::Client as Kms;
 pub use wire::{DynamoDb, Sqs};
@@ -49,5 +50,6 @@ pub fn now() -> UnixMillis {
 pub async fn sdk_config() -> aws_config::SdkConfig {
     let timeouts =
         TimeoutConfig::builder().operation_attempt_timeout(TRY_TIMEOUT).operation_timeout(CALL_TIMEOUT);
-    aws_config::defaults(aws_config::BehaviorVersion::latest()).timeout_config(timeouts.build()).load().await
+    let defaults = aws_config::defaults(aws_config::BehaviorVersion::latest());
+    defaults.timeout_config(timeouts.build()).http_client(SdkTransport).load().await
 }

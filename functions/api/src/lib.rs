@@ -40,11 +40,13 @@ pub fn router(desk: Arc<Desk>) -> OpenApiRouter {
 /// What this function adds to the document of the API.
 #[must_use]
 pub fn document() -> OpenApi {
-    routes().into_openapi()
+    let mut document = routes().into_openapi();
+    complete(&mut document);
+    document
 }
 
 fn routes() -> OpenApiRouter<Arc<Desk>> {
-    let mut routes = OpenApiRouter::with_openapi(About::openapi())
+    OpenApiRouter::with_openapi(About::openapi())
         .merge(workspaces::router())
         .merge(clients::router())
         .merge(types::router())
@@ -58,9 +60,7 @@ fn routes() -> OpenApiRouter<Arc<Desk>> {
         .merge(jobs::router())
         .merge(audit::router())
         .merge(problems::router())
-        .merge(docs::router());
-    complete(routes.get_openapi_mut());
-    routes
+        .merge(docs::router())
 }
 
 /// Adds to a document, such as one that other functions' operations were merged into, what holds for every operation: the

@@ -18,6 +18,7 @@ from . import (
     queue_mappings,
     queue_races,
     queue_scans,
+    quick_starts,
     runtime_nagle,
     schedule_sweeps,
     stream_mappings,
@@ -28,6 +29,7 @@ from . import (
 PATCHES = [
     runtime_nagle,
     log_wait,
+    quick_starts,
     function_environment,
     payload_limits,
     stream_mappings,

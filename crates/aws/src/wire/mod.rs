@@ -11,6 +11,7 @@ mod dynamodb;
 mod item;
 mod place;
 mod retry;
+mod sdk;
 mod sign;
 mod sqs;
 mod transport;
@@ -36,6 +37,7 @@ use crate::error::AwsError;
 use crate::{CALL_TIMEOUT, TRY_TIMEOUT, now};
 
 pub use self::dynamodb::DynamoDb;
+pub(crate) use self::sdk::SdkTransport;
 pub(crate) use self::dynamodb::Put;
 pub(crate) use self::sqs::Entry;
 pub use self::sqs::Sqs;
@@ -90,7 +92,7 @@ struct Inner {
 /// Where calls go. Found at the first one, since a function that makes none should not wait for it.
 struct Reached {
     place: Place,
-    transport: Transport,
+    transport: &'static Transport,
 }
 
 /// Why a call has no result.
@@ -180,7 +182,7 @@ impl Wire {
         reached
             .get_or_try_init(async || {
                 let place = Place::of(service, config)?;
-                let transport = Transport::new(place.is_secure())?;
+                let transport = Transport::to(place.is_secure())?;
                 Ok(Reached { place, transport })
             })
             .await

@@ -1,6 +1,6 @@
-//! Requests over HTTP/1.1, on connections that are kept.
+//! Requests over HTTP/1.1, on connections that are kept: one pool of them for every service, and for the SDK's own calls.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,12 +17,9 @@ use super::{CONNECT_TIMEOUT, Failed};
 /// How long an idle connection is kept. AWS closes its own earlier.
 const IDLE_KEPT: Duration = Duration::from_secs(90);
 
-/// The certificates that the platform trusts, read once for all services.
-static TRUSTED: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
-    let mut trusted = RootCertStore::empty();
-    trusted.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    Arc::new(trusted)
-});
+/// Made when the first call needs them: to read what the platform trusts takes milliseconds.
+static SECURE: OnceLock<Transport> = OnceLock::new();
+static PLAIN: OnceLock<Transport> = OnceLock::new();
 
 /// What is sent.
 pub(super) type Body = Full<Bytes>;
@@ -31,11 +28,23 @@ pub(super) type Body = Full<Bytes>;
 pub(super) struct Transport(Client<HttpsConnector<HttpConnector>, Body>);
 
 impl Transport {
-    /// For a place that is reached by HTTPS, whose certificate must be one that the platform trusts, or for one that is
+    /// For places that are reached by HTTPS, whose certificates must be such as the platform trusts, or for those that are
     /// reached by plain HTTP: a local stack.
-    pub(super) fn new(is_secure: bool) -> Result<Self, Failed> {
+    pub(super) fn to(is_secure: bool) -> Result<&'static Self, Failed> {
+        let kept = if is_secure { &SECURE } else { &PLAIN };
+        if let Some(transport) = kept.get() {
+            return Ok(transport);
+        }
+        let made = Self::new(is_secure)?;
+        Ok(kept.get_or_init(|| made))
+    }
+
+    fn new(is_secure: bool) -> Result<Self, Failed> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let roots = if is_secure { Arc::clone(&TRUSTED) } else { Arc::new(RootCertStore::empty()) };
+        let mut roots = RootCertStore::empty();
+        if is_secure {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
