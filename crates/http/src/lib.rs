@@ -4,4 +4,5 @@ pub mod access;
 pub mod body;
 pub mod problem;
 mod rejection;
+pub mod routes;
 pub mod server;

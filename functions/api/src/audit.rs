@@ -10,16 +10,16 @@ use carillon_core::id::ClientId;
 use carillon_core::invalid::{Findings, Invalid};
 use carillon_core::time::{UnixMillis, rfc3339};
 use carillon_http::problem::Problem;
+use carillon_http::routes;
+use carillon_http::routes::Routes;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use crate::desk::{Desk, List, ListQuery};
 use crate::problems::Common;
 
-pub(crate) fn router() -> OpenApiRouter<Arc<Desk>> {
-    OpenApiRouter::new().routes(routes!(list))
+pub(crate) fn router() -> Routes<Arc<Desk>> {
+    Routes::new().routes(routes!(list))
 }
 
 /// A change of a workspace or of something in it.

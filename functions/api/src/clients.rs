@@ -15,17 +15,17 @@ use carillon_core::time::{UnixMillis, rfc3339};
 use carillon_http::access::Caller;
 use carillon_http::body::read_json;
 use carillon_http::problem::Problem;
+use carillon_http::routes;
+use carillon_http::routes::Routes;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use crate::desk::{Desk, List, ListQuery, by};
 use crate::problems::Common;
 
-pub(crate) fn router() -> OpenApiRouter<Arc<Desk>> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(read, put, delete))
+pub(crate) fn router() -> Routes<Arc<Desk>> {
+    Routes::new().routes(routes!(list)).routes(routes!(read, put, delete))
 }
 
 /// What a client is to be in a workspace.

@@ -6,16 +6,16 @@ use axum::Json;
 use axum::extract::Path;
 use axum::response::{Html, IntoResponse, Response};
 use carillon_http::problem::Problem;
+use carillon_http::routes;
+use carillon_http::routes::Routes;
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
 use serde::Serialize;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 use utoipa_swagger_ui::Config;
 
-/// As it is checked in: a test elsewhere compares it with what the code says.
-const DOCUMENT: &str = include_str!("../../../infra/openapi.json");
+/// The document of the whole API, as it is checked in: a test elsewhere compares it with what the code says.
+pub const DOCUMENT: &str = include_str!("../../../infra/openapi.json");
 
 /// The files of the packaged Swagger UI that the page needs.
 const FILES: [&str; 5] = [
@@ -55,8 +55,8 @@ const FILES_KEPT: HeaderValue = HeaderValue::from_static("public, max-age=3600")
 static CONFIG: LazyLock<Arc<Config<'static>>> =
     LazyLock::new(|| Arc::new(Config::from("v1/openapi.json").default_models_expand_depth(0)));
 
-pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> OpenApiRouter<S> {
-    OpenApiRouter::new()
+pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Routes<S> {
+    Routes::new()
         .routes(routes!(health))
         .routes(routes!(document))
         .routes(routes!(page))
@@ -155,7 +155,6 @@ async fn file(Path(name): Path<String>) -> Result<Response, Problem> {
 
 #[cfg(test)]
 mod tests {
-    use axum::Router;
     use axum::body::{Body, to_bytes};
     use http::{Request, StatusCode};
     use tower::ServiceExt as _;
@@ -163,7 +162,7 @@ mod tests {
     use super::*;
 
     async fn got(path: &str) -> (StatusCode, String, Vec<u8>) {
-        let router = Router::from(router::<()>().merge(crate::problems::router()));
+        let router = router::<()>().merge(crate::problems::router()).router();
         let request = Request::builder().uri(path).body(Body::empty()).unwrap();
         let answer = router.oneshot(request).await.unwrap();
         let content_type = answer.headers().get(CONTENT_TYPE).map(|value| value.to_str().unwrap().to_owned());

@@ -15,11 +15,11 @@ use carillon_core::time::{UnixMillis, rfc3339};
 use carillon_core::workspace::Workspace;
 use carillon_http::access::Caller;
 use carillon_http::problem::Problem;
+use carillon_http::routes;
+use carillon_http::routes::Routes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use crate::deliveries::{Cursor, Span, SpanQuery, event_type};
 use crate::desk::{Desk, Draft, List, ListQuery};
@@ -34,8 +34,8 @@ const EVENTS_AT_ONCE: usize = 25;
 /// How much of events' JSON one answer reads, in bytes, about.
 const READ_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-pub(crate) fn router() -> OpenApiRouter<Arc<Desk>> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(read))
+pub(crate) fn router() -> Routes<Arc<Desk>> {
+    Routes::new().routes(routes!(list)).routes(routes!(read))
 }
 
 /// An event that was accepted.

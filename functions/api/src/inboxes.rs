@@ -27,13 +27,13 @@ use carillon_core::workspace::Workspace;
 use carillon_http::access::Caller;
 use carillon_http::body::{optional_object, read_json, read_merge_patch, read_patched, whole};
 use carillon_http::problem::Problem;
+use carillon_http::routes;
+use carillon_http::routes::Routes;
 use http::header::LOCATION;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use self::signatures::{SignatureStatus, Verifier};
 use crate::conditional::merge;
@@ -53,8 +53,8 @@ const PUBLIC_PREFIXES: [&str; 2] = ["webhook-", "ce-"];
 /// What stands in the place of the values of the others.
 const HIDDEN: &str = "(hidden)";
 
-pub(crate) fn router() -> OpenApiRouter<Arc<Desk>> {
-    OpenApiRouter::new()
+pub(crate) fn router() -> Routes<Arc<Desk>> {
+    Routes::new()
         .routes(routes!(list, create))
         .routes(routes!(read, patch, delete))
         .routes(routes!(list_requests))

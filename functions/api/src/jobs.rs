@@ -13,12 +13,12 @@ use carillon_core::job::{Job, JobStatus, JobTask};
 use carillon_core::time::{UnixMillis, rfc3339};
 use carillon_http::access::Caller;
 use carillon_http::problem::Problem;
+use carillon_http::routes;
+use carillon_http::routes::Routes;
 use http::StatusCode;
 use http::header::LOCATION;
 use serde::Serialize;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use crate::desk::{Desk, List, ListQuery};
 use crate::problems::Common;
@@ -26,8 +26,8 @@ use crate::problems::Common;
 /// How often a cancellation is tried again that a step of the job came before.
 const TRIES_MAX: usize = 5;
 
-pub(crate) fn router() -> OpenApiRouter<Arc<Desk>> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(read)).routes(routes!(cancel))
+pub(crate) fn router() -> Routes<Arc<Desk>> {
+    Routes::new().routes(routes!(list)).routes(routes!(read)).routes(routes!(cancel))
 }
 
 /// Work that outlasts a request.

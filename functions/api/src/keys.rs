@@ -16,13 +16,13 @@ use carillon_core::time::{UnixMillis, rfc3339};
 use carillon_http::access::Caller;
 use carillon_http::body::read_json;
 use carillon_http::problem::Problem;
+use carillon_http::routes;
+use carillon_http::routes::Routes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use crate::desk::{Desk, List, by};
 use crate::problems::Common;
@@ -36,8 +36,8 @@ const JWK_SET: HeaderValue = HeaderValue::from_static("application/jwk-set+json"
 /// How long an empty set may be kept, in seconds: the first keys sign from the moment that they are made.
 const EMPTY_KEPT_SECONDS: u64 = 60;
 
-pub(crate) fn router() -> OpenApiRouter<Arc<Desk>> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(rotate)).routes(routes!(jwks))
+pub(crate) fn router() -> Routes<Arc<Desk>> {
+    Routes::new().routes(routes!(list)).routes(routes!(rotate)).routes(routes!(jwks))
 }
 
 /// Makes the workspace's keys if deliveries by these details need them and they are not there yet. The keys of all

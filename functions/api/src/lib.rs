@@ -23,30 +23,32 @@ mod workspaces;
 
 use std::sync::Arc;
 
+use axum::Router;
 use carillon_core::access::Scope;
 use carillon_http::problem::Problem;
+use carillon_http::routes::Routes;
 use utoipa::OpenApi as _;
 use utoipa::openapi::security::{ClientCredentials, Flow, OAuth2, Scopes, SecurityScheme};
 use utoipa::openapi::{Components, OpenApi, RefOr};
-use utoipa_axum::router::OpenApiRouter;
 
 pub use crate::desk::Desk;
+pub use crate::docs::DOCUMENT;
 
-/// Every route with its description.
-pub fn router(desk: Arc<Desk>) -> OpenApiRouter {
-    routes().with_state(desk)
+/// Every route.
+pub fn router(desk: Arc<Desk>) -> Router {
+    routes().router().with_state(desk)
 }
 
 /// What this function adds to the document of the API.
 #[must_use]
 pub fn document() -> OpenApi {
-    let mut document = routes().into_openapi();
+    let mut document = routes().document(About::openapi());
     complete(&mut document);
     document
 }
 
-fn routes() -> OpenApiRouter<Arc<Desk>> {
-    OpenApiRouter::with_openapi(About::openapi())
+fn routes() -> Routes<Arc<Desk>> {
+    Routes::new()
         .merge(workspaces::router())
         .merge(clients::router())
         .merge(types::router())

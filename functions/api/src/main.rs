@@ -16,12 +16,11 @@ const PUBLISHING: &str = "/v1/workspaces/{workspace}/events";
 async fn main() -> Result<(), Error> {
     lambda_http::tracing::init_default_subscriber();
     let desk = Arc::new(Desk::from_environment().await?);
-    let (router, document) = api::router(Arc::clone(&desk)).split_for_parts();
-    let access = Access::from_environment(&document, desk.config().clone(), desk.sender().clone())?;
+    let access = Access::from_environment(api::DOCUMENT, desk.config().clone(), desk.sender().clone())?;
     // Events are published to a function of their own, by a route of the gateway's. Other methods come here: reading, and
     // those that the path does not have.
     let router = access
-        .protect(router)
+        .protect(api::router(desk))
         .route(PUBLISHING, any(async || ([(ALLOW, "GET,HEAD,POST")], Problem::MethodNotAllowed)));
     carillon_http::server::serve(router).await
 }

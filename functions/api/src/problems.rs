@@ -6,14 +6,14 @@ use std::fmt::Write as _;
 use axum::extract::Path;
 use axum::response::{Html, IntoResponse, Response};
 use carillon_http::problem::{Problem, ProblemKind};
+use carillon_http::routes;
+use carillon_http::routes::Routes;
 use http::header::CONTENT_SECURITY_POLICY;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::response::{Response as Described, ResponseBuilder};
 use utoipa::openapi::schema::{AdditionalProperties, Schema};
 use utoipa::openapi::{Components, ContentBuilder, HeaderBuilder, OpenApi, Ref, RefOr};
 use utoipa::{IntoResponses, PartialSchema};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use crate::parameters;
 
@@ -35,8 +35,8 @@ const UNAVAILABLE: Answer =
 type Answer = (&'static str, &'static str, &'static str);
 
 /// The pages.
-pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> OpenApiRouter<S> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(explain))
+pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Routes<S> {
+    Routes::new().routes(routes!(list)).routes(routes!(explain))
 }
 
 /// What any operation that needs a token may answer.

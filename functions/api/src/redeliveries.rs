@@ -27,11 +27,11 @@ use carillon_filter::Matcher;
 use carillon_http::access::Caller;
 use carillon_http::body::{JsonBody, optional_json};
 use carillon_http::problem::Problem;
+use carillon_http::routes;
+use carillon_http::routes::Routes;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use crate::deliveries::shown::DeliveryShown;
 use crate::deliveries::{Found, find};
@@ -44,8 +44,8 @@ use crate::subscriptions::{self, TypePatternShown};
 const TRIED_MAX: usize = 10_000;
 const TRYING_TIME: Duration = Duration::from_secs(10);
 
-pub(crate) fn router() -> OpenApiRouter<Arc<Desk>> {
-    OpenApiRouter::new()
+pub(crate) fn router() -> Routes<Arc<Desk>> {
+    Routes::new()
         .routes(routes!(redeliver))
         .routes(routes!(redeliver_many))
         .routes(routes!(replay))

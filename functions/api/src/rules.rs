@@ -16,14 +16,14 @@ use carillon_core::workspace::{Workspace, WorkspaceKind};
 use carillon_http::access::Caller;
 use carillon_http::body::read_json;
 use carillon_http::problem::Problem;
+use carillon_http::routes;
+use carillon_http::routes::Routes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use http::HeaderMap;
 use http::header::ETAG;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use crate::conditional::{IfMatch, etag};
 use crate::desk::{Desk, by};
@@ -36,8 +36,8 @@ const RULES_BYTES_MAX: usize = 64 * 1024;
 /// How many definitions are read at once.
 const READS_AT_ONCE: usize = 8;
 
-pub(crate) fn router() -> OpenApiRouter<Arc<Desk>> {
-    OpenApiRouter::new().routes(routes!(read, put))
+pub(crate) fn router() -> Routes<Arc<Desk>> {
+    Routes::new().routes(routes!(read, put))
 }
 
 /// All rules that hold in a workspace.

@@ -21,11 +21,11 @@ use carillon_core::workspace::Workspace;
 use carillon_http::access::Caller;
 use carillon_http::body::read_json;
 use carillon_http::problem::Problem;
+use carillon_http::routes;
+use carillon_http::routes::Routes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use http::header::{ETAG, LOCATION};
 use http::{HeaderMap, StatusCode};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use self::shown::{InputShown, ListedType, Shown, SourceQuery, Wanted};
 use crate::conditional::{IfMatch, etag};
@@ -39,8 +39,8 @@ const TRIES_MAX: usize = 5;
 /// How many definitions of a list are read at once: each can be large.
 const READS_AT_ONCE: usize = 8;
 
-pub(crate) fn router() -> OpenApiRouter<Arc<Desk>> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(read, put, delete))
+pub(crate) fn router() -> Routes<Arc<Desk>> {
+    Routes::new().routes(routes!(list)).routes(routes!(read, put, delete))
 }
 
 /// A type that a workspace has, whoever defined it.

@@ -17,12 +17,13 @@ use carillon_core::workspace::{Settings, Workspace};
 use carillon_http::access::Caller;
 use carillon_http::body::{read_json, read_merge_patch, read_patched};
 use carillon_http::problem::Problem;
+use carillon_http::routes;
+use carillon_http::routes::Routes;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use http::header::{ETAG, LOCATION};
 use http::{HeaderMap, StatusCode};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
+use self::deletion::{__path_delete, delete};
 use self::input::{NewWorkspace, Shown, WorkspaceInput, WorkspacePatch, admit};
 use crate::conditional::{IdempotencyKey, IfMatch, etag, merge};
 use crate::desk::{Desk, List, ListQuery, by, id_bytes};
@@ -36,8 +37,8 @@ const TRIES_MAX: usize = 5;
 /// How many workspaces of a list are read at once.
 const READS_AT_ONCE: usize = 16;
 
-pub(crate) fn router() -> OpenApiRouter<Arc<Desk>> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(read, replace, patch, deletion::delete))
+pub(crate) fn router() -> Routes<Arc<Desk>> {
+    Routes::new().routes(routes!(list, create)).routes(routes!(read, replace, patch, delete))
 }
 
 /// Create a workspace

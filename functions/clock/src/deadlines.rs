@@ -45,7 +45,8 @@ impl Deadlines {
         let (mut count, mut after, mut failed) = (0, None, None);
         let mut workspaces = HashMap::new();
         while now() < until {
-            let (page, next) = self.acceptor.schedule().due_deadlines(shard, due_until(), PAGE, after).await?;
+            let (page, next) =
+                self.acceptor.schedule().due_deadlines(shard, due_until(), PAGE, after).await?;
             for due in &page {
                 self.learn(&due.workspace, &mut workspaces).await?;
             }

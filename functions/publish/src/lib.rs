@@ -12,24 +12,27 @@ mod workspace;
 
 use std::sync::Arc;
 
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use axum::Router;
+use carillon_http::routes;
+use carillon_http::routes::Routes;
+use utoipa::openapi::OpenApi;
 
 pub use crate::accept::Publisher;
+use crate::request::{__path_publish, publish};
 
-/// Every route with its description.
-pub fn router(publisher: Arc<Publisher>) -> OpenApiRouter {
-    routes().with_state(publisher)
+/// Every route.
+pub fn router(publisher: Arc<Publisher>) -> Router {
+    routes().router().with_state(publisher)
 }
 
 /// What this function adds to the document of the API.
 #[must_use]
-pub fn document() -> utoipa::openapi::OpenApi {
-    routes().into_openapi()
+pub fn document() -> OpenApi {
+    routes().document(OpenApi::default())
 }
 
-fn routes() -> OpenApiRouter<Arc<Publisher>> {
-    OpenApiRouter::default().routes(routes!(request::publish))
+fn routes() -> Routes<Arc<Publisher>> {
+    Routes::new().routes(routes!(publish))
 }
 
 #[cfg(test)]

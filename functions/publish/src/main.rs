@@ -14,12 +14,12 @@ async fn main() -> Result<(), Error> {
     lambda_http::tracing::init_default_subscriber();
     let publisher = Arc::new(Publisher::from_environment().await?);
     let grants = publisher.config().clone();
-    let (router, document) = publish::router(publisher).split_for_parts();
+    let document = publish::document().to_json()?;
     // Where the keys of the tokens' issuer may be fetched.
     let rules = EndpointRules {
         reach: setting("ALLOWED_PRIVATE_CIDRS")?,
         allow_insecure: setting("ALLOW_INSECURE")?,
     };
     let access = Access::from_environment(&document, grants, Sender::new(&rules))?;
-    carillon_http::server::serve(access.protect(router)).await
+    carillon_http::server::serve(access.protect(publish::router(publisher))).await
 }

@@ -37,8 +37,8 @@ use crate::error::AwsError;
 use crate::{CALL_TIMEOUT, TRY_TIMEOUT, now};
 
 pub use self::dynamodb::DynamoDb;
-pub(crate) use self::sdk::SdkTransport;
 pub(crate) use self::dynamodb::Put;
+pub(crate) use self::sdk::SdkTransport;
 pub(crate) use self::sqs::Entry;
 pub use self::sqs::Sqs;
 

@@ -19,7 +19,6 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use tracing::Span;
-use utoipa::openapi::OpenApi;
 
 use super::Caller;
 use super::grants::{Grants, KnownGrants};
@@ -54,25 +53,25 @@ pub enum NoAccess {
 }
 
 impl Access<ConfigTable> {
-    /// For the operations of this document, with the issuer and the audience that the environment names.
-    pub fn from_environment(api: &OpenApi, grants: ConfigTable, sender: Sender) -> Result<Self, NoAccess> {
+    /// For the operations of this document (OpenAPI as JSON), with the issuer and the audience that the environment names.
+    pub fn from_environment(document: &str, grants: ConfigTable, sender: Sender) -> Result<Self, NoAccess> {
         let audience: String = setting("JWT_AUDIENCE")?;
         let rules = TokenRules {
             issuer: setting("JWT_ISSUER")?,
             discovery: setting("JWT_DISCOVERY")?,
             audience: Some(audience).filter(|audience| !audience.is_empty()),
         };
-        Self::new(api, rules, grants, sender)
+        Self::new(document, rules, grants, sender)
     }
 }
 
 impl<G: Grants> Access<G> {
-    /// For the operations of this document, with tokens by these rules.
-    pub fn new(api: &OpenApi, rules: TokenRules, grants: G, sender: Sender) -> Result<Self, NoAccess> {
+    /// For the operations of this document (OpenAPI as JSON), with tokens by these rules.
+    pub fn new(document: &str, rules: TokenRules, grants: G, sender: Sender) -> Result<Self, NoAccess> {
         let TokenRules { issuer, discovery, audience } = rules;
         let keys = Keys::new(Issuer::new(issuer, &discovery, sender)?);
         Ok(Self {
-            requirements: Requirements::read(api)?,
+            requirements: Requirements::read(document)?,
             verifier: Verifier::new(keys, audience),
             grants: KnownGrants::new(grants),
         })
@@ -169,11 +168,12 @@ mod tests {
     use http::{Method, StatusCode};
     use serde_json::{Value, json};
     use tower::ServiceExt as _;
-    use utoipa_axum::router::OpenApiRouter;
-    use utoipa_axum::routes;
+    use utoipa::openapi::OpenApi;
 
     use super::super::testing::{FakeIssuer, Secret, jwt, sender};
     use super::*;
+    use crate::routes;
+    use crate::routes::Routes;
     use crate::server::complete;
 
     #[utoipa::path(get, path = "/v1/health", security(()))]
@@ -230,14 +230,14 @@ mod tests {
             let issuer = FakeIssuer::with(vec![Secret::rsa().jwk("rsa")]).await;
             let rules =
                 TokenRules { issuer: issuer.url().to_owned(), discovery: issuer.discovery(), audience: None };
-            let (router, api) = OpenApiRouter::new()
+            let routes = Routes::new()
                 .routes(routes!(health))
                 .routes(routes!(list))
                 .routes(routes!(put_grant))
-                .routes(routes!(subscriptions))
-                .split_for_parts();
-            let router = router.route("/v1/undescribed", get(async || "secret"));
-            let access = Access::new(&api, rules, Table, sender()).unwrap();
+                .routes(routes!(subscriptions));
+            let document = routes.document(OpenApi::default()).to_json().unwrap();
+            let router = routes.router().route("/v1/undescribed", get(async || "secret"));
+            let access = Access::new(&document, rules, Table, sender()).unwrap();
             Self { issuer, router: complete(access.protect(router)) }
         }
 

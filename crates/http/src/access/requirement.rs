@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use carillon_core::access::{RoleName, Scope};
 use http::Method;
-use utoipa::openapi::OpenApi;
-use utoipa::openapi::path::{Operation, PathItem};
+use serde::Deserialize;
+use serde_json::Value;
 
 use crate::problem::Problem;
 
@@ -15,18 +15,40 @@ pub const ROLES_EXTENSION: &str = "x-carillon-roles";
 /// How a path names the workspace.
 const WORKSPACE: &str = "{workspace}";
 
-/// An operation whose declaration makes no sense: the function does not start.
+/// What operations need cannot be told: the function does not start.
 #[derive(Debug, thiserror::Error)]
-#[error("{method} {path} {problem}")]
-pub struct BadRequirement {
-    method: Method,
-    path: String,
-    problem: String,
+pub enum BadRequirement {
+    /// The document is none.
+    #[error("the document of the API cannot be read: {0}")]
+    Document(#[from] serde_json::Error),
+    /// The declaration of an operation makes no sense.
+    #[error("{method} {path} {problem}")]
+    Operation {
+        /// In capitals.
+        method: String,
+        /// As the document has it.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// What is read of a document (`OpenAPI` 3.1): by path and method what is said of access. All else is passed over.
+#[derive(Deserialize)]
+struct Document {
+    paths: BTreeMap<String, BTreeMap<String, Operation>>,
+}
+
+#[derive(Deserialize)]
+struct Operation {
+    security: Option<Vec<BTreeMap<String, Vec<String>>>>,
+    #[serde(rename = "x-carillon-roles")]
+    roles: Option<Value>,
 }
 
 /// What each operation needs.
 #[derive(Debug)]
-pub(super) struct Requirements(HashMap<(Method, String), Requirement>);
+pub(super) struct Requirements(HashMap<(String, String), Requirement>);
 
 /// What one operation needs.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,16 +60,16 @@ pub(super) enum Requirement {
 }
 
 impl Requirements {
-    pub(super) fn read(api: &OpenApi) -> Result<Self, BadRequirement> {
+    pub(super) fn read(document: &str) -> Result<Self, BadRequirement> {
+        let Document { paths } = serde_json::from_str(document)?;
         let mut requirements = HashMap::new();
-        for (path, item) in &api.paths.paths {
-            for (method, operation) in operations(item) {
-                let requirement = Requirement::read(path, operation).map_err(|problem| BadRequirement {
-                    method: method.clone(),
-                    path: path.clone(),
-                    problem,
-                })?;
-                requirements.insert((method, path.clone()), requirement);
+        for (path, operations) in paths {
+            for (method, operation) in operations {
+                let method = method.to_uppercase();
+                match Requirement::read(&path, operation) {
+                    Ok(requirement) => requirements.insert((method, path.clone()), requirement),
+                    Err(problem) => return Err(BadRequirement::Operation { method, path, problem }),
+                };
             }
         }
         Ok(Self(requirements))
@@ -55,20 +77,18 @@ impl Requirements {
 
     /// `None` for what the document does not describe. HEAD is GET without a body (RFC 9110, section 9.3.2).
     pub(super) fn of(&self, method: &Method, path: &str) -> Option<&Requirement> {
-        let method = if *method == Method::HEAD { Method::GET } else { method.clone() };
-        self.0.get(&(method, path.to_owned()))
+        let method = if *method == Method::HEAD { Method::GET.as_str() } else { method.as_str() };
+        self.0.get(&(method.to_owned(), path.to_owned()))
     }
 }
 
 impl Requirement {
-    fn read(path: &str, operation: &Operation) -> Result<Self, String> {
-        let Some(security) = &operation.security else {
+    fn read(path: &str, operation: Operation) -> Result<Self, String> {
+        let Some(alternatives) = operation.security else {
             return Err("does not say what it needs: an open operation has `security(())`".to_owned());
         };
-        let alternatives = serde_json::to_value(security).and_then(serde_json::from_value);
-        let alternatives: Vec<BTreeMap<String, Vec<String>>> =
-            alternatives.map_err(|error| error.to_string())?;
-        let roles = roles(operation)?;
+        let roles = operation.roles.map(serde_json::from_value::<BTreeSet<RoleName>>).transpose();
+        let roles = roles.map_err(|error| format!("has odd roles: {error}"))?;
         if alternatives.iter().all(BTreeMap::is_empty) {
             return if roles.is_none() { Ok(Self::Open) } else { Err("is open and has roles".to_owned()) };
         }
@@ -108,29 +128,6 @@ pub(super) enum Admission {
     ByGrant,
 }
 
-fn operations(item: &PathItem) -> impl Iterator<Item = (Method, &Operation)> {
-    [
-        (Method::GET, &item.get),
-        (Method::PUT, &item.put),
-        (Method::POST, &item.post),
-        (Method::DELETE, &item.delete),
-        (Method::OPTIONS, &item.options),
-        (Method::HEAD, &item.head),
-        (Method::PATCH, &item.patch),
-        (Method::TRACE, &item.trace),
-    ]
-    .into_iter()
-    .filter_map(|(method, operation)| Some((method, operation.as_ref()?)))
-}
-
-fn roles(operation: &Operation) -> Result<Option<BTreeSet<RoleName>>, String> {
-    let extensions = operation.extensions.as_ref();
-    let Some(roles) = extensions.and_then(|extensions| extensions.get(ROLES_EXTENSION)) else {
-        return Ok(None);
-    };
-    serde_json::from_value(roles.clone()).map(Some).map_err(|error| format!("has odd roles: {error}"))
-}
-
 /// The scopes of one alternative. Nothing but tokens with scopes is known here, so an alternative without is refused.
 fn scopes(alternative: &BTreeMap<String, Vec<String>>) -> Result<BTreeSet<Scope>, String> {
     let names = alternative.values().flatten();
@@ -141,7 +138,7 @@ fn scopes(alternative: &BTreeMap<String, Vec<String>>) -> Result<BTreeSet<Scope>
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -152,7 +149,7 @@ mod tests {
         operation["responses"] = json!({});
         let info = json!({"title": "An API", "version": "1"});
         let api = json!({"openapi": "3.1.0", "info": info, "paths": {path: {"post": operation}}});
-        Requirements::read(&serde_json::from_value(api).unwrap())
+        Requirements::read(&api.to_string())
     }
 
     fn problem(path: &str, operation: &Value) -> String {

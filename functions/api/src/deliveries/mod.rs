@@ -17,11 +17,11 @@ use carillon_core::subscription::Subscription;
 use carillon_core::workspace::Workspace;
 use carillon_http::access::Caller;
 use carillon_http::problem::Problem;
+use carillon_http::routes;
+use carillon_http::routes::Routes;
 use futures::future::try_join3;
 use serde::Serialize;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 pub(crate) use self::query::{AttemptedStatus, Cursor, Span, SpanQuery, event_type};
 
@@ -41,8 +41,8 @@ const ROWS_AT_ONCE: usize = 100;
 /// How far deliveries are counted, about.
 const COUNT_MAX: u64 = 10_000;
 
-pub(crate) fn router() -> OpenApiRouter<Arc<Desk>> {
-    OpenApiRouter::new()
+pub(crate) fn router() -> Routes<Arc<Desk>> {
+    Routes::new()
         .routes(routes!(list))
         .routes(routes!(read))
         .routes(routes!(counts))

@@ -11,8 +11,8 @@ use carillon_aws::now;
 use carillon_core::id::{NotAnId, SubscriptionId};
 use carillon_http::access::Caller;
 use carillon_http::problem::Problem;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
+use carillon_http::routes;
+use carillon_http::routes::Routes;
 
 use super::pending::Concern;
 use super::shown::DeliveryShown;
@@ -26,8 +26,8 @@ const SUBSCRIPTIONS_MAX: usize = 500;
 /// How many of them are read at once: as many rows as one call takes.
 const SUBSCRIPTIONS_AT_ONCE: i32 = 100;
 
-pub(super) fn router() -> OpenApiRouter<Arc<Desk>> {
-    OpenApiRouter::new().routes(routes!(list))
+pub(super) fn router() -> Routes<Arc<Desk>> {
+    Routes::new().routes(routes!(list))
 }
 
 /// List the deliveries of an event

@@ -15,11 +15,11 @@ use carillon_filter::{Filter, Verdict};
 use carillon_http::access::Caller;
 use carillon_http::body::{JsonBody, whole};
 use carillon_http::problem::{FieldErrorSchema, Problem};
+use carillon_http::routes;
+use carillon_http::routes::Routes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use crate::desk::Desk;
 use crate::events::is_for;
@@ -34,8 +34,8 @@ const EVENTS_MAX: usize = 20;
 /// How far back recent events are looked for, in hours.
 const RECENT_HOURS: u64 = 24;
 
-pub(super) fn router() -> OpenApiRouter<Arc<Desk>> {
-    OpenApiRouter::new().routes(routes!(of_subscription)).routes(routes!(of_workspace))
+pub(super) fn router() -> Routes<Arc<Desk>> {
+    Routes::new().routes(routes!(of_subscription)).routes(routes!(of_workspace))
 }
 
 /// Which events to try: given ones, or some that were published.

@@ -10,11 +10,11 @@ use carillon_core::invalid::{FieldError, Findings, Invalid};
 use carillon_http::access::Caller;
 use carillon_http::body::read_json;
 use carillon_http::problem::Problem;
+use carillon_http::routes;
+use carillon_http::routes::Routes;
 use http::HeaderMap;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use crate::conditional::IdempotencyKey;
 use crate::desk::Desk;
@@ -30,8 +30,8 @@ const CONSENT_EVENTS: [&str; 3] = ["before:consent:*", "after:consent:*", "conse
 /// The one kind of authentication.
 const BASIC: &str = "BASIC";
 
-pub(super) fn router() -> OpenApiRouter<Arc<Desk>> {
-    OpenApiRouter::new().routes(routes!(register))
+pub(super) fn router() -> Routes<Arc<Desk>> {
+    Routes::new().routes(routes!(register))
 }
 
 /// Register a consent webhook

@@ -29,13 +29,13 @@ use carillon_core::workspace::Workspace;
 use carillon_http::access::Caller;
 use carillon_http::body::{read_json, read_merge_patch, read_patched};
 use carillon_http::problem::Problem;
+use carillon_http::routes;
+use carillon_http::routes::Routes;
 use carillon_sender::Unresolved;
 use http::header::{ETAG, LOCATION};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use utoipa::IntoParams;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use crate::conditional::{IdempotencyKey, IfMatch, etag, merge};
 use crate::desk::{Desk, List, ListQuery, by, id_bytes};
@@ -56,8 +56,8 @@ const PAGE_MAX: i32 = 50;
 /// How often a change is tried again that another one came before.
 const TRIES_MAX: usize = 5;
 
-pub(crate) fn router() -> OpenApiRouter<Arc<Desk>> {
-    OpenApiRouter::new()
+pub(crate) fn router() -> Routes<Arc<Desk>> {
+    Routes::new()
         .routes(routes!(list, create))
         .routes(routes!(read, replace, patch, delete))
         .merge(interceptors::router())

@@ -18,12 +18,12 @@ use carillon_core::time::UnixMillis;
 use carillon_http::access::Caller;
 use carillon_http::body::{read_json, whole};
 use carillon_http::problem::Problem;
+use carillon_http::routes;
+use carillon_http::routes::Routes;
 use http::HeaderMap;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use crate::conditional::IfMatch;
 use crate::desk::{Desk, by};
@@ -40,8 +40,8 @@ const OVERLAP_SECONDS_MAX: u64 = 7 * OVERLAP_DEFAULT_SECONDS;
 /// How many secrets are in use at once: each signs every delivery.
 const LIVE_MAX: usize = 5;
 
-pub(super) fn router() -> OpenApiRouter<Arc<Desk>> {
-    OpenApiRouter::new().routes(routes!(rotate))
+pub(super) fn router() -> Routes<Arc<Desk>> {
+    Routes::new().routes(routes!(rotate))
 }
 
 /// How to rotate.

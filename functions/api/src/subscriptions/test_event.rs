@@ -23,14 +23,14 @@ use carillon_core::workspace::Workspace;
 use carillon_http::access::Caller;
 use carillon_http::body::optional_json;
 use carillon_http::problem::Problem;
+use carillon_http::routes;
+use carillon_http::routes::Routes;
 use http::HeaderMap;
 use http::header::{HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use crate::desk::Desk;
 use crate::problems::Common;
@@ -46,8 +46,8 @@ const TIME_MAX: Duration = Duration::from_secs(20);
 const TEST: HeaderName = HeaderName::from_static("carillon-test");
 const TEST_ATTRIBUTE: &str = "carillontest";
 
-pub(super) fn router() -> OpenApiRouter<Arc<Desk>> {
-    OpenApiRouter::new().routes(routes!(test))
+pub(super) fn router() -> Routes<Arc<Desk>> {
+    Routes::new().routes(routes!(test))
 }
 
 /// What to send.

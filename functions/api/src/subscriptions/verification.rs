@@ -21,6 +21,8 @@ use carillon_core::time::UnixMillis;
 use carillon_core::workspace::{Verification as Demanded, Workspace};
 use carillon_http::access::Caller;
 use carillon_http::problem::Problem;
+use carillon_http::routes;
+use carillon_http::routes::Routes;
 use carillon_sender::{Answer, Request};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, StatusCode};
@@ -28,8 +30,6 @@ use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use utoipa::IntoParams;
-use utoipa_axum::router::OpenApiRouter;
-use utoipa_axum::routes;
 
 use crate::desk::{Desk, by};
 use crate::inboxes;
@@ -53,8 +53,8 @@ const REQUEST_RATE: HeaderName = HeaderName::from_static("webhook-request-rate")
 const ALLOWED_ORIGIN: HeaderName = HeaderName::from_static("webhook-allowed-origin");
 const ALLOWED_RATE: HeaderName = HeaderName::from_static("webhook-allowed-rate");
 
-pub(super) fn router() -> OpenApiRouter<Arc<Desk>> {
-    OpenApiRouter::new().routes(routes!(verify)).routes(routes!(visit, confirm))
+pub(super) fn router() -> Routes<Arc<Desk>> {
+    Routes::new().routes(routes!(verify)).routes(routes!(visit, confirm))
 }
 
 /// Ask the endpoint's owner again
