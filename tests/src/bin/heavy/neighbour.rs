@@ -28,8 +28,11 @@ const MOMENTS: u32 = 10;
 /// How many of the hanging ones' events may be under way to be accepted.
 const LATE_MAX: usize = 50;
 
+/// Events before the first that counts.
+const WARM_UP: usize = 3;
+
 /// What takes longer is told by itself.
-const TOLD_FROM: Duration = Duration::from_millis(500);
+const TOLD_FROM: Duration = Duration::from_millis(100);
 
 /// How much longer the healthy one's events may take beside hanging ones.
 const FACTOR: f64 = 2.0;
@@ -71,13 +74,16 @@ async fn part(hanging: usize) -> Result<Took> {
         scene.receiver.answer(&path, [Answer::hang()]);
     }
     // The functions are started, and know the healthy one; of those that hang nothing is known.
-    scene.publish(&event("warm", "consent:created", &json!({}))).await?;
-    scene.received("/healthy", 1).await?;
+    for number in 0..WARM_UP {
+        scene.publish(&event(&format!("warm-{number}"), "consent:created", &json!({}))).await?;
+        scene.received("/healthy", number + 1).await?;
+        scene.quiet().await?;
+    }
 
     let (published, ()) = tokio::try_join!(healthy(&scene), burden(&scene, hanging))?;
     let mut took = Vec::with_capacity(published.len());
     for (number, at) in published.iter().enumerate() {
-        let received = scene.receiver.wait_for("/healthy", published.len() + 1, PATIENCE).await?;
+        let received = scene.receiver.wait_for("/healthy", WARM_UP + published.len(), PATIENCE).await?;
         let of_event = |id: &str| received.iter().find(|request| request.json()["id"] == *id);
         let request = of_event(&format!("healthy-{number}")).context("an event is missing")?;
         ensure!(request.verdict == Verdict::Verified, "a signature was refused");
