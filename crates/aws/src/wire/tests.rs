@@ -104,6 +104,23 @@ const DONE: &str = "200 OK\n\n{}";
 const BROKEN: &str = "500 Internal Server Error\n\n{\"__type\":\"com.amazonaws#InternalServerError\"}";
 
 #[tokio::test]
+async fn the_sdks_own_calls_go_the_same_way_and_are_tried_again() {
+    let aws = Aws::answering(&[CLOSED, BROKEN, "200 OK\n\n{\"Item\":{\"pk\":{\"S\":\"a\"}}}"]).await;
+    let config = aws.config.clone().into_builder().http_client(SdkTransport).build();
+    let client = aws_sdk_dynamodb::Client::new(&config);
+    let key = aws_sdk_dynamodb::types::AttributeValue::S("a".to_owned());
+    let got = client.get_item().table_name("t").key("pk", key.clone()).send().await.unwrap();
+    assert_eq!(got.item, Some(Item::from([("pk".to_owned(), key)])));
+    let requests = aws.requests();
+    assert_eq!(requests.len(), 3);
+    for request in requests {
+        assert_eq!(header(&request, "x-amz-target"), Some("DynamoDB_20120810.GetItem"));
+        assert!(header(&request, "authorization").unwrap().contains("SignedHeaders="), "{request}");
+        assert!(aws.config.endpoint_url().unwrap().ends_with(header(&request, "host").unwrap()), "{request}");
+    }
+}
+
+#[tokio::test]
 async fn a_call_is_what_the_protocol_says() {
     let aws = Aws::answering(&[DONE]).await;
     assert_eq!(put(&aws).await.unwrap(), Ok(()));

@@ -34,6 +34,9 @@ const WARM_UP: usize = 3;
 /// What takes longer is told by itself.
 const TOLD_FROM: Duration = Duration::from_millis(100);
 
+/// How often the local AWS is asked something simple, to see how busy that itself is.
+const ASKED_EVERY: Duration = Duration::from_millis(50);
+
 /// How much longer the healthy one's events may take beside hanging ones.
 const FACTOR: f64 = 2.0;
 
@@ -45,6 +48,9 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How long the healthy one's events took, from before their publishing until they were received.
 struct Took(Vec<Duration>);
+
+/// When the local AWS was asked something simple, and when it had answered.
+type Asked = Vec<(Instant, Instant)>;
 
 /// A healthy subscription alone, beside one and beside ten that hang on every request, with twenty times its traffic each.
 pub(crate) async fn neighbour() -> Result<()> {
@@ -80,25 +86,61 @@ async fn part(hanging: usize) -> Result<Took> {
         scene.quiet().await?;
     }
 
-    let (published, ()) = tokio::try_join!(healthy(&scene), burden(&scene, hanging))?;
+    let (published, (), asked) = tokio::try_join!(healthy(&scene), burden(&scene, hanging), ask(&scene))?;
     let mut took = Vec::with_capacity(published.len());
+    let mut told = Vec::new();
     for (number, at) in published.iter().enumerate() {
         let received = scene.receiver.wait_for("/healthy", WARM_UP + published.len(), PATIENCE).await?;
         let of_event = |id: &str| received.iter().find(|request| request.json()["id"] == *id);
         let request = of_event(&format!("healthy-{number}")).context("an event is missing")?;
         ensure!(request.verdict == Verdict::Verified, "a signature was refused");
-        took.push(request.at.duration_since(*at));
+        let span = request.at.duration_since(*at);
+        if span > TOLD_FROM {
+            let second = HEALTHY_PERIOD.as_secs() * u64::try_from(number)?;
+            let busy = slowest(&asked, *at, request.at);
+            told.push(format!(
+                "  the event of second {second} took {:.0} ms; meanwhile the local AWS needed up to {:.0} ms to count messages",
+                millis(span),
+                millis(busy)
+            ));
+        }
+        took.push(span);
     }
     scene.break_off().await?;
-    for (number, took) in took.iter().enumerate().filter(|(_, took)| **took > TOLD_FROM) {
-        println!(
-            "  the event of second {} took {:.1} s",
-            HEALTHY_PERIOD.as_secs() * u64::try_from(number).unwrap_or_default(),
-            took.as_secs_f64()
-        );
+    for line in told {
+        println!("{line}");
     }
-    took.sort_unstable();
-    Ok(Took(took))
+    let answers = Took::of(asked.iter().map(|(asked, answered)| answered.duration_since(*asked)));
+    println!(
+        "  to count messages the local AWS needed p50 {:.0} ms, p95 {:.0} ms, the longest {:.0} ms",
+        millis(answers.quantile(50)),
+        millis(answers.quantile(95)),
+        millis(answers.quantile(100))
+    );
+    Ok(Took::of(took))
+}
+
+/// Asks the local AWS something simple, again and again.
+async fn ask(scene: &Scene) -> Result<Asked> {
+    let began = Instant::now();
+    let mut asked = Vec::new();
+    while began.elapsed() < LASTS {
+        let at = Instant::now();
+        scene.stack.queue_depth("DeadLetterQueueUrl").await?;
+        asked.push((at, Instant::now()));
+        sleep(ASKED_EVERY).await;
+    }
+    Ok(asked)
+}
+
+/// The longest of the answers that were waited for at some time of a span.
+fn slowest(asked: &Asked, from: Instant, until: Instant) -> Duration {
+    let within = asked.iter().filter(|(asked, answered)| *asked < until && *answered > from);
+    within.map(|(asked, answered)| answered.duration_since(*asked)).max().unwrap_or_default()
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 /// When each event was about to be published: each at another moment between two of the hanging ones' events.
@@ -153,6 +195,12 @@ async fn burden(scene: &Scene, hanging: usize) -> Result<()> {
 }
 
 impl Took {
+    fn of(took: impl IntoIterator<Item = Duration>) -> Self {
+        let mut took: Vec<_> = took.into_iter().collect();
+        took.sort_unstable();
+        Self(took)
+    }
+
     /// Sorted as they are: the value that so many of a hundred do not exceed.
     fn quantile(&self, percent: usize) -> Duration {
         let place = (self.0.len() * percent).div_ceil(100).max(1) - 1;
@@ -162,14 +210,8 @@ impl Took {
 
 impl std::fmt::Display for Took {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let millis = |percent| self.quantile(percent).as_secs_f64() * 1000.0;
-        write!(
-            f,
-            "{} events, p50 {:.1} ms, p95 {:.1} ms, the longest {:.0} ms",
-            self.0.len(),
-            millis(50),
-            millis(95),
-            millis(100)
-        )
+        let of = |percent| millis(self.quantile(percent));
+        let (count, median, late, longest) = (self.0.len(), of(50), of(95), of(100));
+        write!(f, "{count} events, p50 {median:.1} ms, p95 {late:.1} ms, the longest {longest:.0} ms")
     }
 }
