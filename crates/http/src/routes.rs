@@ -61,10 +61,8 @@ impl<S: Clone + Send + Sync + 'static> Routes<S> {
     /// Adds what is said of each to a document.
     #[must_use]
     pub fn document(&self, about: OpenApi) -> OpenApi {
-        let described = self.described.iter().fold(OpenApiRouter::with_openapi(about), |all, describe| {
-            let (schemas, paths, operations) = describe();
-            all.routes((schemas, paths, operations))
-        });
+        let about = OpenApiRouter::with_openapi(about);
+        let described = self.described.iter().fold(about, |all, describe| all.routes(describe()));
         described.into_openapi()
     }
 }
