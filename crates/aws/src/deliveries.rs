@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use crate::SHARDS;
 use crate::batch_read::{Item, Key, batch_read};
 use crate::error::AwsError;
-use crate::wire::{DynamoDb, Put};
+use crate::wire::DynamoDb;
 
 pub use self::lists::{Counted, Look, Open, Order, Place};
 
@@ -176,9 +176,7 @@ impl DeliveryTable {
             stands,
             expires_at: (task.event.accepted_at + retention).as_secs(),
         };
-        let (condition, values) = (Some("attribute_not_exists(pk)"), &[][..]);
-        let put = Put { table: &self.table, item: &item, condition, values };
-        Ok(match self.client.put(put).await? {
+        Ok(match self.client.insert(&self.table, &item).await? {
             Ok(()) => Claim::Won,
             Err(kept) => won_before(kept, writer),
         })

@@ -106,7 +106,10 @@ impl Fault {
                     ["PutItem", "UpdateItem", "DeleteItem", "TransactWriteItems", "TransactGetItems"];
                 actions.contains(&action)
             }
-            Self::Unprocessed => ["BatchGetItem", "BatchWriteItem", "SendMessageBatch"].contains(&action),
+            Self::Unprocessed => {
+                ["BatchExecuteStatement", "BatchGetItem", "BatchWriteItem", "SendMessageBatch"]
+                    .contains(&action)
+            }
             Self::Stale => call.question().is_some(),
             Self::Doubled => ["SendMessage", "SendMessageBatch"].contains(&action),
         }
@@ -446,6 +449,9 @@ impl Call {
 
     /// Carries out a part of a batch, which may be nothing of it, and says what is left.
     async fn processed_in_part(&self, passage: &Passage<'_>, dice: &mut Dice) -> Result<Reply> {
+        if self.action == "BatchExecuteStatement" {
+            return self.executed_in_part(passage, dice).await;
+        }
         let (some, left) = self.parted(dice);
         let mut answer = match some {
             None => self.nothing_done(),
@@ -463,6 +469,32 @@ impl Call {
             _ => answer["UnprocessedItems"] = left,
         }
         Ok(reply(200, &answer))
+    }
+
+    /// Carries out some of the statements, which may be none of them, and refuses the others, one at least. Answers stand
+    /// in the order of the statements.
+    async fn executed_in_part(&self, passage: &Passage<'_>, dice: &mut Dice) -> Result<Reply> {
+        let statements = self.input["Statements"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let mut is_done: Vec<_> = statements.iter().map(|_| dice.happens(0.5)).collect();
+        if let Some(last) = is_done.last_mut() {
+            *last = false;
+        }
+        let done = statements.iter().zip(&is_done).filter(|(_, is_done)| **is_done);
+        let mut answers = Vec::new();
+        if let Some(input) = self.with("Statements", done.map(|(statement, _)| statement.clone()).collect()) {
+            let reply = passage.forward_instead(self.service.name(), &input).await?;
+            if reply.status != 200 {
+                return Ok(reply);
+            }
+            answers = reply.json()["Responses"].as_array().cloned().unwrap_or_default();
+        }
+        let mut answers = answers.into_iter();
+        let refused = json!({ "Error": { "Code": "ThrottlingError", "Message": "Too much is asked for." } });
+        let responses: Vec<_> = is_done
+            .iter()
+            .map(|is_done| is_done.then(|| answers.next()).flatten().unwrap_or_else(|| refused.clone()))
+            .collect();
+        Ok(reply(200, &json!({ "Responses": responses })))
     }
 
     /// The request for some of its entries, if any, and what the answer says of the others, one at least.
@@ -707,6 +739,21 @@ mod tests {
         assert!(reached[0].header("authorization").contains("Credential=test/"));
         assert_eq!(reached[0].header("x-amz-security-token"), "");
         assert_eq!(reached[0].header("x-amz-target"), "AmazonSQS.SendMessageBatch");
+    }
+
+    #[tokio::test]
+    async fn of_statements_some_are_refused_in_their_places() {
+        let done = json!({ "TableName": "t" });
+        let scene = Scene::always(Fault::Unprocessed, [json!({ "Responses": vec![done.clone(); 8] })]).await;
+        let statements: Vec<_> = (0..8).map(|number| json!({ "Statement": number.to_string() })).collect();
+        let asked = json!({ "Statements": statements });
+        let answer = scene.dynamodb("BatchExecuteStatement", &asked).await.unwrap().json();
+        let answers = answer["Responses"].as_array().unwrap();
+        assert_eq!(answers.len(), 8);
+        let places = answers.iter().zip(&statements).filter(|(answer, _)| **answer == done);
+        let expected: Vec<_> = places.map(|(_, statement)| statement.clone()).collect();
+        assert_eq!(scene.reached()[0].json()["Statements"], json!(expected));
+        assert_eq!(answers[7]["Error"]["Code"], "ThrottlingError");
     }
 
     #[tokio::test]

@@ -328,7 +328,11 @@ impl Attempt<'_> {
     /// way.
     async fn hold(&self, by: HeldBy) -> Result<(), AwsError> {
         let Courier { deliveries, retention, metrics, holding, .. } = self.courier;
-        let _turn = holding.lock().await;
+        // New rows are put together.
+        let _turn = match self.admission {
+            Admission::First => None,
+            _ => Some(holding.lock().await),
+        };
         let (now, numbers) = (now(), (self.round, self.number));
         let before = (self.round.saturating_sub(1), self.attempts);
         let claim = match self.admission {

@@ -7,6 +7,7 @@ from . import (
     api_cors,
     batch_permissions,
     function_environment,
+    garbage_pauses,
     kms_conditions,
     log_wait,
     mapping_permissions,
@@ -21,12 +22,14 @@ from . import (
     quick_starts,
     runtime_nagle,
     schedule_sweeps,
+    statement_permissions,
     stream_mappings,
     table_ttl,
 )
 
 # In this order: the races are closed around what the other patches made of the queues.
 PATCHES = [
+    garbage_pauses,
     runtime_nagle,
     log_wait,
     quick_starts,
@@ -45,6 +48,7 @@ PATCHES = [
     options_requests,
     kms_conditions,
     batch_permissions,
+    statement_permissions,
     schedule_sweeps,
 ]
 

@@ -1,5 +1,5 @@
 """IAM is enforced: what a role allows works, all else is denied; tokens; kms_conditions, batch_permissions,
-options_requests."""
+statement_permissions, options_requests."""
 
 import base64
 import json
@@ -64,6 +64,25 @@ class Access(LocalAwsTest):
         keys = {"Keys": [{"pk": {"S": "a"}}]}
         client.batch_get_item(RequestItems={names[0]: keys})
         self.assert_denied("dynamodb:BatchGetItem", client.batch_get_item, RequestItems=dict.fromkeys(names, keys))
+
+    def test_a_statement_needs_the_permission_of_what_it_does_and_for_each_table(self):
+        tables = [self.table(suffix) for suffix in ("-one", "-two")]
+        client = self.clients_of_a_function(
+            {"Effect": "Allow", "Action": "dynamodb:PartiQLInsert", "Resource": tables[0]}
+        )("dynamodb")
+        names = [table.split("/")[1] for table in tables]
+
+        def insert(name: str) -> dict:
+            return {"Statement": f"INSERT INTO \"{name}\" VALUE {{'pk':?}}", "Parameters": [{"S": "a"}]}
+
+        once = client.batch_execute_statement(Statements=[insert(names[0])])
+        self.assertNotIn("Error", once["Responses"][0])
+        again = client.batch_execute_statement(Statements=[insert(names[0])])
+        self.assertEqual(again["Responses"][0]["Error"]["Code"], "DuplicateItem")
+        both = [insert(name) for name in names]
+        self.assert_denied("dynamodb:PartiQLInsert", client.batch_execute_statement, Statements=both)
+        delete = [{"Statement": f"DELETE FROM \"{names[0]}\" WHERE pk = 'a'"}]
+        self.assert_denied("dynamodb:PartiQLDelete", client.batch_execute_statement, Statements=delete)
 
     def table(self, suffix: str) -> str:
         return self.client("dynamodb").create_table(

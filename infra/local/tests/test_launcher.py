@@ -1,5 +1,7 @@
-"""The launcher itself: it refuses other versions, and leaves nothing behind however it ends."""
+"""The launcher itself: it refuses other versions, garbage_pauses, and it leaves nothing behind however it ends."""
 
+import gc
+import runpy
 import signal
 import subprocess
 import sys
@@ -23,6 +25,17 @@ class Versions(unittest.TestCase):
         done = subprocess.run(command, capture_output=True, text=True, timeout=10)
         self.assertEqual(done.returncode, 1)
         self.assertIn("patched for ministack 1.5.33, but 1.5.34 is installed", done.stderr)
+
+
+class Garbage(unittest.TestCase):
+    def test_what_outlived_a_whole_collection_of_garbage_is_not_looked_at_again(self):
+        patch = runpy.run_path(str(LOCAL / "patches" / "garbage_pauses.py"))
+        self.addCleanup(gc.unfreeze)
+        self.addCleanup(gc.callbacks.remove, patch["keep_what_is_left"])
+        patch["apply"]()
+        kept = [[] for _ in range(100_000)]
+        gc.collect()
+        self.assertGreater(gc.get_freeze_count(), len(kept))
 
 
 class Ends(unittest.TestCase):

@@ -22,8 +22,9 @@ use super::wire::{Reply, Request, serve};
 /// How much an answer to a query holds, in bytes of its items.
 const PAGE_BYTES: usize = 1024 * 1024;
 
-/// The most keys of a `BatchGetItem`, and the most messages of a `SendMessageBatch`.
+/// The most keys of a `BatchGetItem`, statements of a `BatchExecuteStatement`, and messages of a `SendMessageBatch`.
 const KEYS_MAX: usize = 100;
+const STATEMENTS_MAX: u64 = 25;
 const MESSAGES_MAX: usize = 10;
 
 /// The stand-ins, on one free port of this machine until this program ends.
@@ -245,6 +246,7 @@ impl Shared {
                 good(table, count, "{}".to_owned())
             }
             "TransactWriteItems" => self.transaction(input),
+            "BatchExecuteStatement" => self.inserts(input),
             "GetItem" => {
                 let (table, row) = self.get(input)?;
                 check(input["ConsistentRead"] == true, "a read that may be stale")?;
@@ -328,6 +330,43 @@ impl Shared {
             ..Count::default()
         };
         Ok((table, count))
+    }
+
+    /// Statements that insert an item each: puts on the condition that none has the key.
+    fn inserts(&self, input: &Value) -> Result<Good, Fault> {
+        let mut sum = Count::default();
+        let mut tables = BTreeSet::new();
+        for statement in elements(&input["Statements"])? {
+            let text = statement["Statement"].as_str().ok_or("no statement")?;
+            let (table, names) = text
+                .strip_prefix("INSERT INTO \"")
+                .and_then(|text| text.strip_suffix('}')?.split_once("\" VALUE {"))
+                .ok_or("a statement that inserts nothing")?;
+            let values = elements(&statement["Parameters"])?;
+            let names: Option<Vec<_>> =
+                names.split(',').map(|name| name.strip_prefix('\'')?.strip_suffix("':?")).collect();
+            let names =
+                names.filter(|names| names.len() == values.len()).ok_or("a value without its name")?;
+            let item: Map<_, _> = names.into_iter().map(str::to_owned).zip(values.iter().cloned()).collect();
+            let put = json!({
+                "TableName": table,
+                "Item": item,
+                "ConditionExpression": "attribute_not_exists(pk)",
+            });
+            let (table, count) = self.write("PutItem", &put)?;
+            tables.insert(table.name());
+            sum.items += 1;
+            sum.writes += count.writes;
+            sum.index_writes += count.index_writes;
+        }
+        check((2..=STATEMENTS_MAX).contains(&sum.items), "too many statements, or one that could be a put")?;
+        let tables: Vec<_> = tables.into_iter().collect();
+        let answers = vec!["{}"; usize::try_from(sum.items).unwrap_or_default()];
+        Ok(Good {
+            kind: format!("BatchExecuteStatement {}", tables.join("+")),
+            count: sum,
+            answer: format!(r#"{{"Responses":[{}]}}"#, answers.join(",")),
+        })
     }
 
     fn transaction(&self, input: &Value) -> Result<Good, Fault> {

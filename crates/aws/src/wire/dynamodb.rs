@@ -2,17 +2,20 @@
 
 use std::collections::HashMap;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use aws_config::SdkConfig;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::endpoint::{DefaultResolver, Params, ResolveEndpoint as _};
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
+use bytes::Bytes;
 use futures::FutureExt as _;
 use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 
 use super::attributes::{Attributes, Values, read};
+use super::inserts::{Inserts, Turn};
 use super::{Failed, Operation, Service, Wire, item};
 use crate::batch_read::{Item, Key};
 use crate::error::AwsError;
@@ -33,17 +36,24 @@ static BATCH_GET_ITEM: Operation =
 /// What the service calls a condition that did not hold.
 const CONDITION_FAILED: &str = "ConditionalCheckFailedException";
 
+/// The condition of an item that is put only if none has its key.
+const IS_NEW: &str = "attribute_not_exists(pk)";
+
 /// What [`DynamoDb::put`] and [`DynamoDb::update`] want of an item that stood in their way: all of it.
 const ALL_OLD: &str = "ALL_OLD";
 
-/// Most items are smaller, in bytes of a put of them.
-const PUT_BYTES: usize = 2048;
+/// Most items are smaller, as JSON.
+const ITEM_BYTES: usize = 2048;
+
+/// And so is what else there is of a put.
+const REST_BYTES: usize = 256;
 
 /// DynamoDB: the SDK's client, which this stands for, with the hot calls beside it.
 #[derive(Clone, Debug)]
 pub struct DynamoDb {
     client: Client,
     wire: Wire,
+    inserts: Arc<Inserts>,
 }
 
 /// An item to put if its condition holds.
@@ -59,19 +69,45 @@ impl DynamoDb {
     /// With this configuration.
     #[must_use]
     pub fn new(config: &SdkConfig) -> Self {
-        Self { client: Client::new(config), wire: Wire::new(&SERVICE, config) }
+        Self { client: Client::new(config), wire: Wire::new(&SERVICE, config), inserts: Arc::default() }
     }
 
     /// Puts an item. If its condition does not hold: the item that is there, as the inner error.
     pub(crate) async fn put<T: Serialize>(&self, put: Put<'_, T>) -> Result<Result<(), Item>, AwsError> {
-        let is_conditional = put.condition.is_some();
+        let item = item_json(put.item)?;
+        self.put_json(&item, put.table, put.condition, put.values).await
+    }
+
+    /// Puts an item if none has its key, in one call with others that come at the same time. If one has: that, as the
+    /// inner error. It costs what a put of its own does.
+    pub(crate) async fn insert<T: Serialize>(
+        &self,
+        table: &str,
+        item: &T,
+    ) -> Result<Result<(), Item>, AwsError> {
+        let item = Bytes::from(item_json(item)?);
+        let turn = self.inserts.turn(&self.wire, table, &item).await;
+        if matches!(turn, Turn::Inserted) {
+            return Ok(Ok(()));
+        }
+        // Also where it could not be inserted with others, for whatever reason: this one tells which, and tries again.
+        self.put_json(&item, table, Some(IS_NEW), &[]).await
+    }
+
+    async fn put_json(
+        &self,
+        item: &[u8],
+        table: &str,
+        condition: Option<&str>,
+        values: &[(&str, u64)],
+    ) -> Result<Result<(), Item>, AwsError> {
         let rest = PutItem {
-            table_name: put.table,
-            condition_expression: put.condition,
-            expression_attribute_values: (!put.values.is_empty()).then_some(Values(put.values)),
-            return_values_on_condition_check_failure: is_conditional.then_some(ALL_OLD),
+            table_name: table,
+            condition_expression: condition,
+            expression_attribute_values: (!values.is_empty()).then_some(Values(values)),
+            return_values_on_condition_check_failure: condition.is_some().then_some(ALL_OLD),
         };
-        let body = put_body(put.item, &rest).map_err(|error| Failed::Senseless(error).of(&PUT_ITEM))?;
+        let body = put_body(item, &rest).map_err(|error| Failed::Senseless(error).of(&PUT_ITEM))?;
         Ok(self.conditional(&PUT_ITEM, body).await?.map(drop))
     }
 
@@ -167,11 +203,17 @@ fn endpoint(config: &SdkConfig) -> Option<String> {
     Some(endpoint.url().to_owned())
 }
 
+fn item_json(item: &impl Serialize) -> Result<Vec<u8>, AwsError> {
+    let mut json = Vec::with_capacity(ITEM_BYTES);
+    item::write(&mut json, item).map_err(|error| Failed::Senseless(error).of(&PUT_ITEM))?;
+    Ok(json)
+}
+
 /// The item first, and what else there is of a put.
-fn put_body(item: &impl Serialize, rest: &PutItem<'_>) -> Result<Vec<u8>, serde_json::Error> {
-    let mut body = Vec::with_capacity(PUT_BYTES);
+fn put_body(item: &[u8], rest: &PutItem<'_>) -> Result<Vec<u8>, serde_json::Error> {
+    let mut body = Vec::with_capacity(item.len() + REST_BYTES);
     body.extend_from_slice(b"{\"Item\":");
-    item::write(&mut body, item)?;
+    body.extend_from_slice(item);
     // The members of the rest come behind, so that its own begin becomes the comma between.
     let comma = body.len();
     serde_json::to_writer(&mut body, rest)?;

@@ -8,6 +8,7 @@
 
 mod attributes;
 mod dynamodb;
+mod inserts;
 mod item;
 mod place;
 mod retry;

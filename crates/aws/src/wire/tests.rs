@@ -161,6 +161,82 @@ async fn what_stood_in_the_way_of_a_write_is_told() {
     assert_eq!(aws.requests().len(), 1);
 }
 
+/// Inserts so many items at once.
+async fn insert(aws: &Aws, count: usize) -> Vec<Result<(), Item>> {
+    let dynamodb = aws.dynamodb();
+    let items: Vec<_> = (0..count).map(|number| serde_json::json!({ "pk": "a", "number": number })).collect();
+    let inserts = items.iter().map(|item| dynamodb.insert("t", item));
+    futures::future::try_join_all(inserts).await.unwrap()
+}
+
+fn targets(aws: &Aws) -> Vec<String> {
+    let target =
+        |request: &String| header(request, "x-amz-target").unwrap().replace("DynamoDB_20120810.", "");
+    aws.requests().iter().map(target).collect()
+}
+
+const ALL_THREE: &str = r#"200 OK
+
+{"Responses":[{"TableName":"t"},{"TableName":"t"},{"TableName":"t"}]}"#;
+
+#[tokio::test]
+async fn items_that_come_together_are_inserted_together() {
+    let aws = Aws::answering(&[ALL_THREE]).await;
+    assert_eq!(insert(&aws, 3).await, vec![Ok(()); 3]);
+    let request = &aws.requests()[0];
+    assert_eq!(header(request, "x-amz-target"), Some("DynamoDB_20120810.BatchExecuteStatement"));
+    let inserting = |number: &str| {
+        serde_json::json!({
+            "Statement": r#"INSERT INTO "t" VALUE {'number':?,'pk':?}"#,
+            "Parameters": [{ "N": number }, { "S": "a" }],
+        })
+    };
+    assert_eq!(body(request)["Statements"].as_array(), Some(&["0", "1", "2"].map(inserting).to_vec()));
+}
+
+#[tokio::test]
+async fn an_item_that_comes_alone_is_put() {
+    let aws = Aws::answering(&[DONE]).await;
+    assert_eq!(insert(&aws, 1).await, [Ok(())]);
+    let expected = serde_json::json!({
+        "TableName": "t",
+        "Item": { "pk": { "S": "a" }, "number": { "N": "0" } },
+        "ConditionExpression": "attribute_not_exists(pk)",
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    });
+    assert_eq!(body(&aws.requests()[0]), expected);
+}
+
+#[tokio::test]
+async fn what_is_refused_among_others_is_put_by_itself() {
+    const FIRST_ALONE: &str = r#"200 OK
+
+{"Responses":[{"TableName":"t"},{"Error":{"Code":"ThrottlingError"}},{"Error":{"Code":"DuplicateItem"}}]}"#;
+    const IN_THE_WAY: &str = r#"400 Bad Request
+
+{"__type":"com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException","Item":{"pk":{"S":"a"}}}"#;
+    let aws = Aws::answering(&[FIRST_ALONE, IN_THE_WAY, IN_THE_WAY]).await;
+    let inserted = insert(&aws, 3).await;
+    assert_eq!(inserted[0], Ok(()));
+    assert!(inserted[1..].iter().all(|item| item.as_ref().unwrap_err()["pk"].as_s().unwrap() == "a"));
+    assert_eq!(targets(&aws), ["BatchExecuteStatement", "PutItem", "PutItem"]);
+}
+
+#[tokio::test]
+async fn where_statements_are_refused_each_item_is_put_by_itself() {
+    let aws =
+        Aws::answering(&["400 Bad Request\n\n{\"__type\":\"AccessDeniedException\"}", DONE, DONE]).await;
+    assert_eq!(insert(&aws, 2).await, [Ok(()), Ok(())]);
+    assert_eq!(targets(&aws), ["BatchExecuteStatement", "PutItem", "PutItem"]);
+}
+
+#[tokio::test]
+async fn an_answer_that_tells_of_fewer_items_inserted_no_others() {
+    let aws = Aws::answering(&["200 OK\n\n{\"Responses\":[{}]}", DONE]).await;
+    assert_eq!(insert(&aws, 2).await, [Ok(()), Ok(())]);
+    assert_eq!(targets(&aws), ["BatchExecuteStatement", "PutItem"]);
+}
+
 #[tokio::test]
 async fn an_update_is_what_its_builder_says() {
     let aws = Aws::answering(&["200 OK\n\n{\"Attributes\":{\"n\":{\"N\":\"8\"}}}"]).await;
