@@ -27,8 +27,7 @@ pub(crate) struct Courier {
     pub(crate) deliveries: DeliveryTable,
     pub(crate) schedule: ScheduleTable,
     pub(crate) holders: Holders,
-    /// Whose turn it is to hold a delivery that has a row. What is held is in no hurry, and keeps out of the way of what
-    /// is not.
+    /// Whose turn it is to hold a delivery that has a row. What is held is in no hurry, and takes one call at a time.
     pub(crate) holding: tokio::sync::Mutex<()>,
     pub(crate) queues: Queues,
     pub(crate) vault: Vault,

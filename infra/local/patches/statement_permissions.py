@@ -3,7 +3,8 @@
 AWS: knows no action dynamodb:BatchExecuteStatement; a statement that inserts needs dynamodb:PartiQLInsert for its table,
 and so on.
 ministack: asks for an action of the operation's own name, for any table.
-Remedy: ask for the action that AWS asks for, and for each table. (The statements of a call are taken to be of one kind.)
+Remedy: ask for the action that AWS asks for, and for each table. (The statements of a call are taken to be of one kind, and
+a call is refused as a whole, where AWS may refuse statements.)
 """
 
 import json

@@ -15,7 +15,7 @@ use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 
 use super::attributes::{Attributes, Values, read};
-use super::inserts::{Inserts, Turn};
+use super::inserts::Inserts;
 use super::{Failed, Operation, Service, Wire, item};
 use crate::batch_read::{Item, Key};
 use crate::error::AwsError;
@@ -79,18 +79,17 @@ impl DynamoDb {
     }
 
     /// Puts an item if none has its key, in one call with others that come at the same time. If one has: that, as the
-    /// inner error. It costs what a put of its own does.
+    /// inner error. It costs what a put of its own does, and that once more if it was refused among others.
     pub(crate) async fn insert<T: Serialize>(
         &self,
         table: &str,
         item: &T,
     ) -> Result<Result<(), Item>, AwsError> {
         let item = Bytes::from(item_json(item)?);
-        let turn = self.inserts.turn(&self.wire, table, &item).await;
-        if matches!(turn, Turn::Inserted) {
+        let (is_inserted, _turn) = self.inserts.insert(&self.wire, table, &item).await;
+        if is_inserted {
             return Ok(Ok(()));
         }
-        // Also where it could not be inserted with others, for whatever reason: this one tells which, and tries again.
         self.put_json(&item, table, Some(IS_NEW), &[]).await
     }
 

@@ -1,16 +1,18 @@
 //! Puts of new items that come together, in one call.
 //!
-//! While one call is under way the next one collects, so nobody waits who is alone, and ten that come at the same time
-//! make two calls and not ten. The statements of such a call (PartiQL) are carried out each by itself, on the condition
-//! that no item has the key, and cost what puts cost.
+//! While one call is under way the next one collects, so that of ten that come at the same time two calls are made. The
+//! statements of such a call (PartiQL) are carried out each by itself, on the condition that no item has the key, and cost
+//! what puts cost. It is only a shorter way: whatever it does not confirm is put as if there were none.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::{MutexGuard, oneshot};
+use tokio::time::timeout;
 
 use super::attributes::read;
 use super::{Failed, Operation, Wire};
@@ -21,6 +23,13 @@ static BATCH_EXECUTE_STATEMENT: Operation =
 /// DynamoDB's own limit.
 const STATEMENTS_MAX: usize = 25;
 
+/// How long an item waits for the call before its own: many times as long as calls take. One that hangs holds up nobody
+/// for longer.
+const WAIT_MAX: Duration = Duration::from_millis(300);
+
+/// What a statement is answered whose key another item has. The put that follows tells which.
+const DUPLICATE: &str = "DuplicateItem";
+
 /// The items that wait for a call, and whose turn it is to make it.
 #[derive(Debug, Default)]
 pub(super) struct Inserts {
@@ -28,53 +37,57 @@ pub(super) struct Inserts {
     turn: tokio::sync::Mutex<()>,
 }
 
+/// An item whose attributes' names are plain, as all of ours are.
 struct Waiting {
     table: String,
     item: Bytes,
-    is_inserted: oneshot::Sender<bool>,
-}
-
-/// What has become of an item.
-pub(super) enum Turn<'a> {
-    /// It was inserted with others.
-    Inserted,
-    /// It has to be put by itself: nobody came with it. While this is kept, the next call collects.
-    Alone(#[expect(dead_code, reason = "it is kept, and not looked at")] MutexGuard<'a, ()>),
-    /// It has to be put by itself: with others it was not inserted, or nobody knows.
-    Refused,
+    /// Tells whether it was inserted.
+    tell: oneshot::Sender<bool>,
 }
 
 impl Inserts {
-    /// Inserts an item with those that wait at the same time. Nothing is tried again here for one that is refused.
-    pub(super) async fn turn(&self, wire: &Wire, table: &str, item: &Bytes) -> Turn<'_> {
-        let (is_inserted, mut told) = oneshot::channel();
-        self.waiting().push(Waiting { table: table.to_owned(), item: item.clone(), is_inserted });
-        let turn = self.turn.lock().await;
+    /// Whether an item was inserted, with those that wait at the same time. Otherwise it has to be put by itself; if it is
+    /// because nobody came with it, the next call collects for as long as the guard is kept.
+    pub(super) async fn insert(
+        &self,
+        wire: &Wire,
+        table: &str,
+        item: &Bytes,
+    ) -> (bool, Option<MutexGuard<'_, ()>>) {
+        let (tell, mut told) = oneshot::channel();
+        self.waiting().push(Waiting { table: table.to_owned(), item: item.clone(), tell });
+        let Ok(turn) = timeout(WAIT_MAX, self.turn.lock()).await else { return (false, None) };
         match told.try_recv() {
-            Ok(true) => return Turn::Inserted,
-            Ok(false) | Err(oneshot::error::TryRecvError::Closed) => return Turn::Refused,
+            Ok(is_inserted) => return (is_inserted, None),
+            Err(oneshot::error::TryRecvError::Closed) => return (false, None),
             Err(oneshot::error::TryRecvError::Empty) => {}
         }
         // Those who are ready now come along.
         tokio::task::yield_now().await;
-        let together: Vec<_> = {
-            let mut waiting = self.waiting();
-            let count = waiting.len().min(STATEMENTS_MAX);
-            waiting.drain(..count).collect()
-        };
+        let together = self.next();
         if together.len() == 1 {
-            return Turn::Alone(turn);
+            return (false, Some(turn));
         }
-        match insert(wire, &together).await {
+        match execute(wire, &together).await {
             Ok(inserted) => {
                 for (waiting, is_inserted) in together.into_iter().zip(inserted) {
-                    _ = waiting.is_inserted.send(is_inserted);
+                    _ = waiting.tell.send(is_inserted);
                 }
             }
-            Err(error) => tracing::warn!(%error, "items could not be put together, each is put by itself"),
+            Err(error) => {
+                let error = error.of(&BATCH_EXECUTE_STATEMENT);
+                tracing::warn!(%error, "items could not be put together, each is put by itself");
+            }
         }
-        // The first of them is this one.
-        if told.try_recv() == Ok(true) { Turn::Inserted } else { Turn::Refused }
+        (told.try_recv() == Ok(true), None)
+    }
+
+    /// The items of the next call, in the order in which they came, without those that nobody waits for any more.
+    fn next(&self) -> Vec<Waiting> {
+        let mut waiting = self.waiting();
+        waiting.retain(|waiting| !waiting.tell.is_closed());
+        let count = waiting.len().min(STATEMENTS_MAX);
+        waiting.drain(..count).collect()
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, Vec<Waiting>> {
@@ -88,14 +101,19 @@ impl std::fmt::Debug for Waiting {
     }
 }
 
-/// Inserts items in one call, and says of each whether it was.
-async fn insert(wire: &Wire, together: &[Waiting]) -> Result<Vec<bool>, Failed> {
+/// Inserts items in one call, which is tried once, and says of each whether it was inserted.
+async fn execute(wire: &Wire, together: &[Waiting]) -> Result<Vec<bool>, Failed> {
     let statements = together.iter().map(Statement::inserting).collect::<Result<_, _>>();
     let input = BatchExecuteStatement { statements: statements.map_err(Failed::Senseless)? };
     let body = serde_json::to_vec(&input).map_err(Failed::Senseless)?;
-    let answer = wire.call(&BATCH_EXECUTE_STATEMENT, body).await?;
+    let answer = wire.call_once(&BATCH_EXECUTE_STATEMENT, body).await?;
     let answer: Executed = read(&answer)?;
-    let mut inserted: Vec<_> = answer.responses.iter().map(|answer| answer.error.is_none()).collect();
+    for error in answer.responses.iter().filter_map(|response| response.error.as_ref()) {
+        if error.code != DUPLICATE {
+            tracing::warn!(code = error.code, message = error.message, "an item was not put with the others");
+        }
+    }
+    let mut inserted: Vec<_> = answer.responses.iter().map(|response| response.error.is_none()).collect();
     // What the answer does not tell of was not inserted, as far as anybody knows.
     inserted.resize(together.len(), false);
     Ok(inserted)
@@ -136,5 +154,14 @@ struct Executed {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Response {
-    error: Option<serde::de::IgnoredAny>,
+    error: Option<StatementError>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct StatementError {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: String,
 }

@@ -145,6 +145,11 @@ impl Wire {
         timeout(CALL_TIMEOUT, self.tries(operation, &body)).await.unwrap_or(Err(Failed::TimedOut))
     }
 
+    /// Makes a call that is tried once, since something else follows if it fails.
+    async fn call_once(&self, operation: &Operation, body: Vec<u8>) -> Result<Bytes, Failed> {
+        timeout(TRY_TIMEOUT, self.once(operation, body.into())).await.unwrap_or(Err(Failed::TimedOut))
+    }
+
     async fn tries(&self, operation: &Operation, body: &Bytes) -> Result<Bytes, Failed> {
         let Inner { budget, .. } = &*self.0;
         let mut tried = 0;

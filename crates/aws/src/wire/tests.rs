@@ -18,32 +18,21 @@ struct Aws {
 /// What stands for an answer where the connection is closed instead.
 const CLOSED: &str = "";
 
+/// What an answer begins with that does not come at once, and after which time it comes.
+const LATE: [(&str, Duration); 2] = [("brief ", Duration::from_millis(150)), ("slow ", SLOW_TIME)];
+const SLOW_TIME: Duration = Duration::from_secs(1);
+
 impl Aws {
     async fn answering(answers: &'static [&'static str]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&requests);
+        let answers = Arc::new(Mutex::new(answers.iter()));
         tokio::spawn(async move {
-            let mut answers = answers.iter();
             loop {
-                let (mut stream, _) = listener.accept().await.unwrap();
-                loop {
-                    let request = read(&mut stream).await;
-                    if request.is_empty() {
-                        break;
-                    }
-                    kept.lock().unwrap().push(request);
-                    let answer = *answers.next().unwrap();
-                    if answer == CLOSED {
-                        break;
-                    }
-                    let (head, body) = answer.split_once("\n\n").unwrap();
-                    let length = body.len();
-                    let answer =
-                        format!("HTTP/1.1 {head}\ncontent-length: {length}\n\n").replace('\n', "\r\n") + body;
-                    stream.write_all(answer.as_bytes()).await.unwrap();
-                }
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(answer(stream, Arc::clone(&kept), Arc::clone(&answers)));
             }
         });
         let credentials =
@@ -63,6 +52,30 @@ impl Aws {
 
     fn requests(&self) -> Vec<String> {
         std::mem::take(&mut self.requests.lock().unwrap())
+    }
+}
+
+type Answers = Arc<Mutex<std::slice::Iter<'static, &'static str>>>;
+
+/// Answers what comes over a connection until it ends.
+async fn answer(mut stream: tokio::net::TcpStream, requests: Arc<Mutex<Vec<String>>>, answers: Answers) {
+    loop {
+        let request = read(&mut stream).await;
+        if request.is_empty() {
+            break;
+        }
+        requests.lock().unwrap().push(request);
+        let answer = *answers.lock().unwrap().next().unwrap();
+        if answer == CLOSED {
+            break;
+        }
+        let late = LATE.iter().find_map(|(begin, time)| Some((answer.strip_prefix(begin)?, *time)));
+        let (answer, time) = late.unwrap_or((answer, Duration::ZERO));
+        tokio::time::sleep(time).await;
+        let (head, body) = answer.split_once("\n\n").unwrap();
+        let length = body.len();
+        let answer = format!("HTTP/1.1 {head}\ncontent-length: {length}\n\n").replace('\n', "\r\n") + body;
+        stream.write_all(answer.as_bytes()).await.unwrap();
     }
 }
 
@@ -235,6 +248,41 @@ async fn an_answer_that_tells_of_fewer_items_inserted_no_others() {
     let aws = Aws::answering(&["200 OK\n\n{\"Responses\":[{}]}", DONE]).await;
     assert_eq!(insert(&aws, 2).await, [Ok(()), Ok(())]);
     assert_eq!(targets(&aws), ["BatchExecuteStatement", "PutItem"]);
+}
+
+#[tokio::test]
+async fn a_lost_answer_to_many_leaves_the_answers_to_each() {
+    let aws = Aws::answering(&[CLOSED, DONE, DONE]).await;
+    assert_eq!(insert(&aws, 2).await, [Ok(()), Ok(())]);
+    assert_eq!(targets(&aws), ["BatchExecuteStatement", "PutItem", "PutItem"]);
+}
+
+/// Inserts one item after the other at these distances, without waiting for one that is under way.
+async fn insert_one_by_one(aws: &Aws, distance: Duration) -> Duration {
+    let dynamodb = aws.dynamodb();
+    let inserts = (0_u32..3).map(async |number| {
+        tokio::time::sleep(distance * number).await;
+        let began = std::time::Instant::now();
+        let item = serde_json::json!({ "pk": "a", "number": number });
+        assert_eq!(dynamodb.insert("t", &item).await.unwrap(), Ok(()));
+        began.elapsed()
+    });
+    futures::future::join_all(inserts).await[2]
+}
+
+#[tokio::test]
+async fn while_one_is_put_the_others_come_together() {
+    let aws = Aws::answering(&["brief 200 OK\n\n{}", "200 OK\n\n{\"Responses\":[{},{}]}"]).await;
+    insert_one_by_one(&aws, Duration::from_millis(20)).await;
+    assert_eq!(targets(&aws), ["PutItem", "BatchExecuteStatement"]);
+}
+
+#[tokio::test]
+async fn a_put_that_hangs_holds_up_the_others_only_so_long() {
+    let aws = Aws::answering(&["slow 200 OK\n\n{}", DONE, DONE]).await;
+    let last = insert_one_by_one(&aws, Duration::from_millis(1)).await;
+    assert!(last < SLOW_TIME, "{last:?}");
+    assert_eq!(targets(&aws), ["PutItem"; 3]);
 }
 
 #[tokio::test]

@@ -26,8 +26,9 @@ const HEALTHY_PERIOD: Duration = Duration::from_secs(8);
 /// How many events each hanging subscription gets for one of a healthy one.
 const TIMES: u32 = 20;
 
-/// At how many moments between two of the hanging ones' events healthy events are published, in turn.
-const MOMENTS: u32 = 10;
+/// At how many moments between two of the hanging ones' events healthy events are published, in turn. No divisor is one of
+/// [`HEALTHY`]'s too, so that each healthy one meets each moment.
+const MOMENTS: u32 = 7;
 
 /// How many of the hanging ones' events may be under way to be accepted.
 const LATE_MAX: usize = 50;
