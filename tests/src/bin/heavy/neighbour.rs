@@ -26,9 +26,9 @@ const HEALTHY_PERIOD: Duration = Duration::from_secs(8);
 /// How many events each hanging subscription gets for one of a healthy one.
 const TIMES: u32 = 20;
 
-/// At how many moments between two of the hanging ones' events healthy events are published, in turn. No divisor is one of
-/// [`HEALTHY`]'s too, so that each healthy one meets each moment.
-const MOMENTS: u32 = 7;
+/// At how many moments between two of the hanging ones' events healthy events are published, in turn: so many that none
+/// weighs more than it does. No divisor is one of [`HEALTHY`]'s too, so that each healthy one meets each moment.
+const MOMENTS: u32 = 49;
 
 /// How many of the hanging ones' events may be under way to be accepted.
 const LATE_MAX: usize = 50;
