@@ -101,6 +101,8 @@ pub enum Claim {
     Won,
     /// Its condition did not hold: another copy of the task was faster.
     Lost,
+    /// There is no row any more: it was kept for as long as rows are.
+    Gone,
 }
 
 /// A delivery's row.
@@ -768,6 +770,9 @@ fn writer() -> Result<u64, AwsError> {
 }
 
 fn won_before(kept: Item, writer: u64) -> Claim {
+    if kept.is_empty() {
+        return Claim::Gone;
+    }
     let kept = serde_dynamo::from_item::<_, DeliveryItem>(kept).ok();
     if kept.is_some_and(|kept| kept.writer == writer) { Claim::Won } else { Claim::Lost }
 }

@@ -7,8 +7,13 @@
 //!    it, and a replay of a dead letter starts a new round.
 //! 2. The attempt is made.
 //! 3. Its outcome, with the time of the next attempt, is recorded on the condition that no one recorded this attempt
-//!    before. Whoever loses drops its task and sends nothing.
-//! 4. Only then the next task is sent. If that never happens, the row says when it was due, and the sweep sends it.
+//!    before. Whoever loses sends nothing.
+//! 4. Only then the next task is sent, or the dead letter. If no task ever is, the row says when it was due, and the sweep
+//!    sends it.
+//!
+//! A message that comes twice is one message: who is done with it first takes it from the other. So a copy that loses, or
+//! finds another one at work, is not done: its message comes again, until the row tells what came of the attempt. Should
+//! the winner have died after the last attempt's record, the copy sends the dead letter.
 //!
 //! While a subscription waits for the consent of its endpoint's owner, its tasks are put off: instead of making the attempt
 //! a task takes the lease for some minutes and is sent again for their end. The attempt keeps its number and nothing is
@@ -114,6 +119,8 @@ pub enum Admission {
         /// Why.
         reason: FailReason,
     },
+    /// Nothing yet, since another copy of it is at the attempt: come again, to see to what that leaves undone.
+    Taken,
     /// Nothing: it was done, or others see to it.
     Drop,
 }
@@ -129,6 +136,7 @@ pub fn admit(ask: Ask, row: Option<&Row>, fail_reason: Option<FailReason>, now: 
         (Ask::Attempt { round, attempt }, Some(row)) => {
             match (row.round, row.attempt).cmp(&(round, attempt - 1)) {
                 Ordering::Equal if row.leasable(round, attempt, now) => Admission::Lease,
+                Ordering::Equal if row.taken(round, attempt) => Admission::Taken,
                 Ordering::Equal => Admission::Drop,
                 // Ahead of what was read: the read is stale, the lease's condition will tell.
                 Ordering::Less => Admission::Lease,
@@ -139,6 +147,7 @@ pub fn admit(ask: Ask, row: Option<&Row>, fail_reason: Option<FailReason>, now: 
             Ordering::Equal if row.renewable(after, forced) => Admission::NewRound,
             Ordering::Equal => Admission::Drop,
             Ordering::Less => Admission::NewRound,
+            Ordering::Greater if row.taken(after + 1, 1) => Admission::Taken,
             Ordering::Greater => row.letter((after + 1, 1), fail_reason),
         },
     }
@@ -149,6 +158,12 @@ impl Row {
     #[must_use]
     pub fn leasable(&self, round: u32, attempt: u32, now: UnixMillis) -> bool {
         self.recordable(round, attempt) && self.lease_until.is_none_or(|until| until <= now)
+    }
+
+    /// Whether this attempt is being made under a lease, or was until its function died. A lease that ends when the attempt
+    /// is due is that of one put off, which another task sees to.
+    fn taken(&self, round: u32, attempt: u32) -> bool {
+        self.recordable(round, attempt) && self.lease_until.is_some() && self.lease_until != self.next_at
     }
 
     /// The condition of releasing what is held before this attempt.
@@ -346,8 +361,10 @@ mod tests {
 
     #[test]
     fn what_a_task_may_do() {
-        use Admission::{Drop, First, Lease, NewRound};
+        use Admission::{Drop, First, Lease, NewRound, Taken};
         let leased = Row { lease_until: Some(UnixMillis(500)), ..row(1, 1, Status::Retrying) };
+        let put_off = Row { next_at: Some(UnixMillis(500)), ..leased.clone() };
+        let begun = Row { lease_until: Some(UnixMillis(500)), ..row(2, 0, Status::Retrying) };
         let task = |round, attempt| Ask::Attempt { round, attempt };
         let replay = |after| Ask::NewRound { after, forced: false };
         let again = |after| Ask::NewRound { after, forced: true };
@@ -358,8 +375,12 @@ mod tests {
             (task(1, 1), Some(row(1, 1, Status::Retrying)), 0, Drop),
             (task(1, 2), Some(row(1, 1, Status::Retrying)), 0, Lease),
             (task(1, 3), Some(row(1, 1, Status::Retrying)), 0, Lease),
-            (task(1, 2), Some(leased.clone()), 499, Drop),
+            (task(1, 2), Some(leased.clone()), 499, Taken),
+            (task(1, 1), Some(leased.clone()), 499, Drop),
             (task(1, 2), Some(leased), 500, Lease),
+            (task(1, 2), Some(put_off), 499, Drop),
+            (replay(1), Some(begun.clone()), 499, Taken),
+            (again(1), Some(begun), 499, Taken),
             (task(1, 1), Some(row(1, 1, Status::Delivered)), 0, Drop),
             (task(1, 2), Some(row(1, 1, Status::Delivered)), 0, Drop),
             (task(1, 2), Some(row(1, 1, Status::Held)), 0, Drop),

@@ -271,8 +271,14 @@ impl<'a> Shape<'a> {
     }
 
     fn read(text: &'a str) -> Result<Self, TaskError> {
-        let head: Head = serde_json::from_str(text)?;
-        if head.v == VERSION { Ok(serde_json::from_str(text)?) } else { Err(TaskError::Version(head.v)) }
+        match serde_json::from_str::<Self>(text) {
+            Ok(shape) if shape.v == VERSION => Ok(shape),
+            // Other versions may have any shape.
+            shape => match serde_json::from_str(text)? {
+                Head { v: VERSION } => Ok(shape?),
+                Head { v } => Err(TaskError::Version(v)),
+            },
+        }
     }
 
     fn event(self) -> EventRef {

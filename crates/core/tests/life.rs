@@ -108,6 +108,8 @@ enum Step {
         round: u32,
     },
     Acknowledge,
+    /// Another copy has the attempt: the message stays in the queue.
+    ComeAgain,
 }
 
 impl World {
@@ -163,6 +165,7 @@ impl World {
             Step::Read => {
                 worker.standing = self.standing;
                 match admit(worker.ask, self.row.as_ref(), self.reason, self.now) {
+                    Admission::Taken => Step::ComeAgain,
                     Admission::Drop => Step::Acknowledge,
                     Admission::Letter { round, .. } => Step::SendLetter { round },
                     admission if self.standing == Standing::Awaited => Step::PutOff(admission),
@@ -216,6 +219,10 @@ impl World {
                 self.letters.push(round);
                 Step::Acknowledge
             }
+            Step::ComeAgain => {
+                self.workers.remove(at);
+                return;
+            }
             Step::Acknowledge => {
                 let done = self
                     .queue
@@ -255,7 +262,7 @@ impl World {
                 self.reason = None;
                 Step::Post { first: false, numbers: (round, 1) }
             }
-            _ => Step::Acknowledge,
+            _ => Step::ComeAgain,
         }
     }
 
@@ -263,7 +270,7 @@ impl World {
     fn put_off(&mut self, worker: &Worker, admission: Admission) -> Step {
         let until = self.now + PUT_OFF;
         let (numbers, lease_until) = match (self.claim(worker, admission), &self.row) {
-            (Step::Post { first: true, .. }, Some(_)) => return Step::Acknowledge,
+            (Step::Post { first: true, .. }, Some(_)) => return Step::ComeAgain,
             (Step::Post { first: true, numbers }, None) => (numbers, None),
             (Step::Post { first: false, numbers }, _) => (numbers, Some(until)),
             (step, _) => return step,
@@ -277,7 +284,7 @@ impl World {
     /// Holds the delivery on the condition of a lease; a first one puts a row without attempts.
     fn hold(&mut self, worker: &Worker, admission: Admission) -> Step {
         let numbers = match (self.claim(worker, admission), &self.row) {
-            (Step::Post { first: true, .. }, Some(_)) => return Step::Acknowledge,
+            (Step::Post { first: true, .. }, Some(_)) => return Step::ComeAgain,
             (Step::Post { numbers, .. }, _) => numbers,
             (step, _) => return step,
         };
@@ -312,7 +319,7 @@ impl World {
             Some(row) => !first && row.recordable(round, attempt),
         };
         if !holds {
-            return Step::Acknowledge;
+            return Step::ComeAgain;
         }
         let Some(outcome) = outcome else {
             self.reason = Some(FailReason::Disabled);

@@ -11,6 +11,7 @@ use carillon_aws::metrics::Counter;
 use carillon_aws::now;
 use carillon_core::delivery::{Admission, Ask, AttemptRecord, Decision, FailReason, HeldBy, admit, decide};
 use carillon_core::health::Lesson;
+use carillon_core::id::DeliveryId;
 use carillon_core::operational::{FAILING_ATTEMPT, News, Troubled};
 use carillon_core::outcome::{Failure, Outcome, Reply};
 use carillon_core::payload::{NoPayload, Payload};
@@ -19,9 +20,11 @@ use carillon_core::subscription::AttemptTimeout;
 use carillon_core::task::DeliveryTask;
 use carillon_core::time::UnixMillis;
 use carillon_core::trace::Trace;
+use serde::Serialize;
 
 use crate::courier::Courier;
 use crate::gate::{NoPass, Pass};
+use crate::log::{self, Span};
 use crate::receiver::{Receiver, Seen, forget};
 
 /// How long Lambda lets the function run, by default: the template's `DeliverTimeoutSeconds`.
@@ -74,6 +77,12 @@ pub(crate) struct Ready {
     json: Option<String>,
 }
 
+/// One invocation of the function.
+pub(crate) struct Run {
+    pub(crate) span: Span,
+    pub(crate) time: Time,
+}
+
 /// A run's time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Time {
@@ -84,7 +93,7 @@ pub(crate) struct Time {
 }
 
 /// Which queue a task came through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) enum Lane {
     Delivery,
     Slow,
@@ -110,6 +119,8 @@ pub(crate) enum Undone {
     Aws(#[from] AwsError),
     #[error("there is not enough time left for an attempt")]
     Late,
+    #[error("another copy of the task is at it, and may leave something undone")]
+    Taken,
     #[error(transparent)]
     NoPayload(#[from] NoPayload),
     #[error(transparent)]
@@ -140,10 +151,15 @@ pub(crate) async fn attempt(
     courier: &Courier,
     ready: Ready,
     pass: Pass,
-    time: Time,
+    run: &Run,
 ) -> Result<Option<FollowUp>, Undone> {
     let Ready { task, lane, admission, numbers: (round, number), attempts, seen, target, json } = ready;
-    let this = Attempt { courier, task: &task, lane, admission, round, number, attempts: &attempts };
+    if admission == Admission::Taken {
+        return Err(Undone::Taken);
+    }
+    let (delivery, time) = (task.delivery(), run.time);
+    let this =
+        Attempt { courier, run, task: &task, delivery, lane, admission, round, number, attempts: &attempts };
     let (Some(target), Some(json)) = (target, json) else {
         this.cancel().await?;
         forget(courier, task.subscription, &seen).await;
@@ -155,7 +171,7 @@ pub(crate) async fn attempt(
         return Ok(Some(FollowUp::Letter(task.letter(round, reason))));
     }
     if target.is_awaited(now()) {
-        return Ok(this.put_off().await?);
+        return this.put_off().await;
     }
     let (slot, timeout, is_trial) = match pass {
         Pass::SlowLane => return Ok(Some(FollowUp::SlowLane(task))),
@@ -177,7 +193,7 @@ pub(crate) async fn attempt(
     let referred = task.event.json.is_none().then(|| json.clone());
     let event = task.event.json.as_deref().or(referred.as_deref()).unwrap_or_default();
     let payload = target.payload(&task, json);
-    if this.claim(now(), time.deadline).await? == Claim::Lost {
+    if !won(this.claim(now(), time.deadline).await?)? {
         return Ok(None);
     }
     if slot.is_some_and(|slot| !slot.holds()) {
@@ -195,7 +211,7 @@ pub(crate) async fn attempt(
         }
         payload => payload?,
     };
-    this.make(&receiver, &seen, (payload, event), (timeout, is_trial), time).await
+    this.make(&receiver, &seen, (payload, event), (timeout, is_trial)).await
 }
 
 impl Time {
@@ -209,7 +225,9 @@ impl Time {
 /// The attempt that a task was admitted to.
 struct Attempt<'a> {
     courier: &'a Courier,
+    run: &'a Run,
     task: &'a DeliveryTask,
+    delivery: DeliveryId,
     lane: Lane,
     admission: Admission,
     round: u32,
@@ -226,9 +244,8 @@ impl Attempt<'_> {
         seen: &Seen,
         (payload, event): (Payload, &str),
         (timeout, is_trial): (Duration, bool),
-        time: Time,
     ) -> Result<Option<FollowUp>, Undone> {
-        let (courier, target, state) = (self.courier, receiver.target, &seen.read);
+        let (courier, time, target, state) = (self.courier, self.run.time, receiver.target, &seen.read);
         let started = now();
         let until = ends(started, timeout, time.deadline)?;
         let prepared = prepare(self.task, target, payload, &courier.origin, started)?;
@@ -241,7 +258,7 @@ impl Attempt<'_> {
         }
         let (ended, numbers) = (now(), (self.round, self.number));
         let policy = target.policy.as_ref().unwrap_or(&courier.policy);
-        let decision = decide(self.task.delivery(), numbers, outcome, policy, &courier.pace, ended);
+        let decision = decide(self.delivery, numbers, outcome, policy, &courier.pace, ended);
         let record = AttemptRecord {
             round: self.round,
             number: self.number,
@@ -252,7 +269,7 @@ impl Attempt<'_> {
             response,
         };
         self.tell(&record, decision);
-        if self.record(Some(&record), decision).await? == Claim::Lost {
+        if !won(self.record(Some(&record), decision).await?)? {
             return Ok(None);
         }
         let is_quick = outcome.status().is_some() && ended.since(started) < SLOW_AFTER;
@@ -264,7 +281,7 @@ impl Attempt<'_> {
         receiver.learn(seen, Lesson::of(outcome, ended, is_trial, told)).await;
         let troubled = self.troubled(event, Some(&record));
         if fails && let Err(error) = receiver.tell(News::Failing(troubled)).await {
-            tracing::error!(%error, delivery = %self.task.delivery(), "its subscriber was not told that it fails");
+            tracing::error!(%error, delivery = %self.delivery, "its subscriber was not told that it fails");
         }
         if let Decision::Failed(reason) = decision {
             courier.metrics.count(Counter::DeliveriesFailed, 1);
@@ -292,13 +309,14 @@ impl Attempt<'_> {
         match self.admission {
             Admission::Lease => deliveries.lease(self.task, (self.round, self.number), now, until).await,
             Admission::NewRound => deliveries.start_round(self.task, before, now, until).await,
-            Admission::First | Admission::Letter { .. } | Admission::Drop => Ok(Claim::Won),
+            Admission::First | Admission::Letter { .. } | Admission::Taken | Admission::Drop => {
+                Ok(Claim::Won)
+            }
         }
     }
 
-    /// Puts the attempt off, since the endpoint's owner is asked whether it wants any. `None`: another copy of the task
-    /// has the attempt.
-    async fn put_off(&self) -> Result<Option<FollowUp>, AwsError> {
+    /// Puts the attempt off, since the endpoint's owner is asked whether it wants any.
+    async fn put_off(&self) -> Result<Option<FollowUp>, Undone> {
         let Courier { deliveries, retention, pace, .. } = self.courier;
         let (now, numbers) = (now(), (self.round, self.number));
         let before = (self.round.saturating_sub(1), self.attempts);
@@ -309,24 +327,24 @@ impl Attempt<'_> {
                 deliveries.record_first(self.task, None, decision, *retention).await?
             }
             // Under a lease that ends at once, for the one that follows.
-            Admission::NewRound
-                if deliveries.start_round(self.task, before, now, now).await? == Claim::Lost =>
-            {
-                Claim::Lost
-            }
+            Admission::NewRound => match deliveries.start_round(self.task, before, now, now).await? {
+                Claim::Won => deliveries.put_off(self.task, numbers, now, until).await?,
+                lost => lost,
+            },
             _ => deliveries.put_off(self.task, numbers, now, until).await?,
         };
-        tracing::info!(delivery = %self.task.delivery(), ?claim, "put off: its endpoint's owner is asked");
+        if !won(claim)? {
+            return Ok(None);
+        }
+        tracing::info!(delivery = %self.delivery, "put off: its endpoint's owner is asked");
         let next = Ask::Attempt { round: self.round, attempt: self.number };
         // By reference, so that it ends when the event does.
         let task = self.task.by_reference().asking(next);
-        let retry = FollowUp::Retry { task, at: until + CLOCKS_DIFFER, lane: self.lane };
-        Ok((claim == Claim::Won).then_some(retry))
+        Ok(Some(FollowUp::Retry { task, at: until + CLOCKS_DIFFER, lane: self.lane }))
     }
 
-    /// Holds the delivery; where another copy of the task has the attempt, nothing. Its task is no longer needed either
-    /// way.
-    async fn hold(&self, by: HeldBy) -> Result<(), AwsError> {
+    /// Holds the delivery, whose task is no longer needed then.
+    async fn hold(&self, by: HeldBy) -> Result<(), Undone> {
         let Courier { deliveries, retention, metrics, holding, .. } = self.courier;
         // New rows are put together.
         let _turn = match self.admission {
@@ -340,16 +358,15 @@ impl Attempt<'_> {
                 deliveries.record_first(self.task, None, Decision::Held(by), *retention).await?
             }
             // Under a lease that ends at once, for the one that follows.
-            Admission::NewRound
-                if deliveries.start_round(self.task, before, now, now).await? == Claim::Lost =>
-            {
-                Claim::Lost
-            }
+            Admission::NewRound => match deliveries.start_round(self.task, before, now, now).await? {
+                Claim::Won => deliveries.hold(self.task, numbers, by, now).await?,
+                lost => lost,
+            },
             _ => deliveries.hold(self.task, numbers, by, now).await?,
         };
-        if claim == Claim::Won {
+        if won(claim)? {
             metrics.held(by.name());
-            tracing::info!(delivery = %self.task.delivery(), by = by.name(), "held");
+            tracing::info!(delivery = %self.delivery, by = by.name(), "held");
         }
         Ok(())
     }
@@ -357,13 +374,13 @@ impl Attempt<'_> {
     /// Leaves the attempt to the slow lane, where it is begun anew with all its time. It counts for nothing here.
     async fn hand_over(&self) -> Result<FollowUp, AwsError> {
         self.courier.metrics.count(Counter::HandedOver, 1);
-        tracing::info!(delivery = %self.task.delivery(), "handed over to the slow lane");
+        tracing::info!(delivery = %self.delivery, "handed over to the slow lane");
         Ok(FollowUp::SlowLane(self.unclaimed().await?))
     }
 
     /// Leaves the attempt to another slot, since its own went by while it was claimed.
     async fn give_back(&self) -> Result<FollowUp, AwsError> {
-        tracing::info!(delivery = %self.task.delivery(), "too late for its slot");
+        tracing::info!(delivery = %self.delivery, "too late for its slot");
         Ok(FollowUp::Later { task: self.unclaimed().await?, seconds: 0, lane: self.lane })
     }
 
@@ -422,7 +439,7 @@ impl Attempt<'_> {
 
     /// Ends a delivery whose subscription or event is no more. A replay of one needs no end: it has failed before.
     async fn cancel(&self) -> Result<(), AwsError> {
-        tracing::info!(delivery = %self.task.delivery(), "cancelled: its subscription or its event is no more");
+        tracing::info!(delivery = %self.delivery, "cancelled: its subscription or its event is no more");
         if self.admission != Admission::NewRound {
             self.record(None, Decision::Cancelled).await?;
         }
@@ -432,7 +449,7 @@ impl Attempt<'_> {
     /// Fails a delivery that no attempt can be made of, now that it is claimed. There is no dead letter of it, or replays
     /// would come back for as long as that lasts.
     async fn fail(&self, reason: FailReason) -> Result<(), AwsError> {
-        tracing::info!(delivery = %self.task.delivery(), ?reason, "failed without an attempt");
+        tracing::info!(delivery = %self.delivery, ?reason, "failed without an attempt");
         self.record(None, Decision::Failed(reason)).await?;
         Ok(())
     }
@@ -440,7 +457,7 @@ impl Attempt<'_> {
     /// What its subscriber is told of it. `record`: the attempt that was made just now.
     fn troubled<'b>(&self, event: &'b str, record: Option<&AttemptRecord>) -> Troubled<'b> {
         Troubled {
-            delivery: self.task.delivery(),
+            delivery: self.delivery,
             event,
             round: self.round,
             attempts: self.number,
@@ -449,29 +466,40 @@ impl Attempt<'_> {
         }
     }
 
-    /// One line for each attempt: ids and what happened, no bodies and no secrets.
+    /// Counts it, and writes its line.
     fn tell(&self, record: &AttemptRecord, decision: Decision) {
-        let age_ms = millis(record.at.since(self.task.event.accepted_at));
+        let event = &self.task.event;
+        let age_ms = millis(record.at.since(event.accepted_at));
         let is_fresh =
             self.admission == Admission::First && self.lane == Lane::Delivery && self.task.slot.is_none();
         self.courier.metrics.attempt(record.outcome, record.duration_ms, is_fresh.then_some(age_ms));
-        tracing::info!(
-            workspace = %self.task.event.key.workspace,
-            subscription = %self.task.subscription,
-            delivery = %self.task.delivery(),
-            event = %self.task.event.key.digest,
-            r#type = %self.task.event.event_type,
-            round = record.round,
-            attempt = record.number,
-            outcome = %record.outcome,
-            status = record.status,
-            duration_ms = record.duration_ms,
+        let told = log::Attempt {
+            workspace: &event.key.workspace,
+            subscription: self.task.subscription,
+            delivery: self.delivery,
+            event: event.key.digest,
+            r#type: &event.event_type,
+            round: record.round,
+            number: record.number,
+            outcome: record.outcome,
+            status: record.status,
+            duration_ms: record.duration_ms,
             age_ms,
-            lane = ?self.lane,
-            trace = self.task.event.trace.as_ref().map(Trace::id),
-            next_at = decision.next_at().map(tracing::field::display),
-            "attempt"
-        );
+            lane: self.lane,
+            trace: event.trace.as_ref().map(Trace::id),
+            next_at: decision.next_at().as_ref().map(UnixMillis::to_string),
+        };
+        log::tell(&told, &self.run.span);
+    }
+}
+
+/// Whether a task may go on after a conditional write: not where there is no row any more, and later where another copy of
+/// it has the attempt.
+fn won(claim: Claim) -> Result<bool, Undone> {
+    match claim {
+        Claim::Won => Ok(true),
+        Claim::Gone => Ok(false),
+        Claim::Lost => Err(Undone::Taken),
     }
 }
 

@@ -161,7 +161,7 @@ async fn slots(courier: &Courier, tasks: &[&Ready], slots: Slots) -> Result<Vec<
 
 /// Whether a task asks its receiver: a dead letter that is sent again does not.
 fn asks(ready: &Ready) -> bool {
-    !matches!(ready.admission, Admission::Letter { .. })
+    !matches!(ready.admission, Admission::Letter { .. } | Admission::Taken)
 }
 
 /// What a slot lets its task do; `None` if it is over.

@@ -2,13 +2,14 @@
 //!
 //! What a task may do, and in which order, is told in [`carillon_core::delivery`]; [`attempt`] follows it step by step, and
 //! [`carillon_attempt`] makes the request. [`gate`] holds back what a pause, an open circuit or a rate does not let through,
-//! [`holders`] remembers for whom, and [`receiver`] keeps what attempts teach.
+//! [`holders`] remembers for whom, [`receiver`] keeps what attempts teach, and [`log`] tells of each.
 
 mod attempt;
 mod batch;
 mod courier;
 mod gate;
 mod holders;
+mod log;
 mod receiver;
 
 use std::sync::Arc;
@@ -27,7 +28,7 @@ async fn main() -> Result<(), Error> {
     let courier = Arc::new(Courier::from_environment().await?);
     let courier = &courier;
     lambda_runtime::run(service_fn(async |event: LambdaEvent<_>| {
-        Ok::<_, Error>(batch::handle(courier, event.payload, event.context.deadline).await)
+        Ok::<_, Error>(batch::handle(courier, event).await)
     }))
     .await
 }

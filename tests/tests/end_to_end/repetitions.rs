@@ -1,6 +1,6 @@
 //! What AWS delivers twice, Carillon does once.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 use carillon_local::{Answer, Moment, Proxy, event};
 use carillon_tests::payloads::{queue_record, stream_record};
 use carillon_tests::{PATIENCE, Scene};
@@ -63,6 +63,34 @@ async fn the_same_queue_batch_twice() -> Result<()> {
     scene.end().await
 }
 
+/// The copy that lost cannot know whether the other one's function lives long enough to send the dead letter.
+#[tokio::test]
+async fn a_copy_that_lost_comes_again_and_sees_to_the_dead_letter() -> Result<()> {
+    let scene = Scene::set("letter-twice", &[]).await?;
+    let proxy = Proxy::start(scene.stack.endpoint()).await?;
+    proxy.stand_before(&scene.stack, "fanout").await?;
+    scene.subscribe("/inbox", &["consent:*"]).await?;
+    scene.receiver.answer("/inbox", [Answer::status(415)]);
+
+    let sent = proxy.trap(Moment::Before, "SendMessageBatch", "");
+    scene.publish(&event("e-1", "consent:created", &json!({}))).await?;
+    let held = sent.sprung(PATIENCE).await?;
+    let tasks: Value = serde_json::from_slice(&held.body)?;
+    let record = queue_record(&scene.stack, &tasks["Entries"][0]);
+    let mut copy = record.clone();
+    copy["messageId"] = json!("the-copy");
+
+    let loser = the_one_that_lost(&scene, [record, copy]).await?;
+    scene.all_deliveries(1, "failed").await?;
+    let letters = scene.stack.queue_depth("DeadLetterQueueUrl").await?;
+    let answer = scene.stack.invoke("deliver", &json!({ "Records": [loser] })).await?;
+    assert_eq!(answer["batchItemFailures"], json!([]));
+    assert_eq!((letters, scene.stack.queue_depth("DeadLetterQueueUrl").await?), (1, 2));
+    drop(held);
+    scene.quiet().await?;
+    scene.break_off().await
+}
+
 /// Two copies of a retry in one batch have one deadline, and maybe one millisecond: one of them makes the attempt.
 #[tokio::test]
 async fn the_same_retry_twice_in_one_batch() -> Result<()> {
@@ -82,11 +110,21 @@ async fn the_same_retry_twice_in_one_batch() -> Result<()> {
     let record = queue_record(&scene.stack, entry);
     let mut copy = record.clone();
     copy["messageId"] = json!("the-copy");
-    let answer = scene.stack.invoke("deliver", &json!({ "Records": [record, copy] })).await?;
-    assert_eq!(answer["batchItemFailures"], json!([]));
+    let loser = the_one_that_lost(&scene, [record, copy]).await?;
     assert_eq!(scene.receiver.received("/inbox").len(), 2, "the first attempt and one retry");
     scene.all_deliveries(1, "delivered").await?;
+    let answer = scene.stack.invoke("deliver", &json!({ "Records": [loser] })).await?;
+    assert_eq!(answer["batchItemFailures"], json!([]), "nothing was left undone");
     scene.quiet().await?;
     assert_eq!(scene.receiver.received("/inbox").len(), 2);
     scene.end().await
+}
+
+/// Has `deliver` work off two copies of a task in one batch: the one that it wants again.
+async fn the_one_that_lost(scene: &Scene, copies: [Value; 2]) -> Result<Value> {
+    let answer = scene.stack.invoke("deliver", &json!({ "Records": copies })).await?;
+    let failures = answer["batchItemFailures"].as_array().map(Vec::as_slice);
+    let Some([failure]) = failures else { bail!("one of them must come again: {answer}") };
+    let lost = copies.into_iter().find(|copy| copy["messageId"] == failure["itemIdentifier"]);
+    lost.context("what must come again was in the batch")
 }

@@ -36,10 +36,6 @@ pub(crate) struct Life {
     under_way: Vec<(usize, (u32, u32), Kind)>,
     /// How often a receiver has accepted it.
     accepted: u64,
-    /// Whether a copy of a task was dropped since another one had its attempt. It may have been the same message twice,
-    /// which is gone with it: should the other one's function die between record and letter, nobody sends the letter.
-    /// The delivery has failed with its reason all the same, and can be redelivered.
-    pub(crate) is_overtaken: bool,
 }
 
 /// What a post is.
@@ -337,8 +333,7 @@ impl World {
             });
             self.demand(item.reason.is_some(), || format!("delivery {delivery}: it failed without a reason"));
             // A letter of a deleted subscription's may have been replayed, in vain.
-            let is_overtaken = self.lives[delivery].is_overtaken;
-            self.demand(has_letter == leaves_letter || is_deleted || is_overtaken, || {
+            self.demand(has_letter == leaves_letter || is_deleted, || {
                 format!(
                     "delivery {delivery}: it failed, {:?}, its letter is there: {has_letter}",
                     item.reason

@@ -39,8 +39,11 @@ rules! {
     RecordIsOfItsRound,
     /// The outcome is recorded before the next task is sent.
     RecordComesBeforeSend,
-    /// Whoever loses the record drops its task and sends nothing.
+    /// Whoever loses the record sends nothing.
     LoserSendsNothing,
+    /// A copy of a task that finds another one at its attempt, or loses to it, comes again until the row tells what came of
+    /// the attempt.
+    LoserComesAgain,
     /// A conditional write whose answer was lost is known by its writer's name.
     WriterIsKnownAgain,
     /// The writer's name is that of one write: what two copies of a task have in common is none.

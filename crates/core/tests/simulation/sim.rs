@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 use carillon_core::time::UnixMillis;
 
 use crate::queue::QueueName;
+use crate::rules::Rule;
 use crate::world::World;
 
 /// What happens at a time.
@@ -227,6 +228,11 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// What comes of a task whose attempt another copy has.
+    pub(crate) fn taken(&self) -> Result<(), Undone> {
+        if self.world().keeps(Rule::LoserComesAgain) { Err(Undone) } else { Ok(()) }
+    }
+
     pub(crate) fn now(&self) -> UnixMillis {
         UnixMillis(self.sim.now() + self.skew)
     }

@@ -125,10 +125,7 @@ async fn cases(run: &Run, lane: Lane, batch: &[(u64, Task)]) -> Result<Vec<(u64,
             });
             let admission = admission(world, *task, UnixMillis(world.now + run.skew));
             let numbers = match (admission, task.ask) {
-                (Admission::Drop, _) => {
-                    world.lives[task.delivery].is_overtaken = true;
-                    return None;
-                }
+                (Admission::Drop, _) => return None,
                 (_, Ask::Attempt { round, attempt }) => (round, attempt),
                 (_, Ask::NewRound { after, .. }) => (after + 1, 1),
             };
@@ -151,17 +148,16 @@ fn admission(world: &World, task: Task, now: UnixMillis) -> Admission {
     let (row, reason) = (item.map(|Item { row, .. }| row), item.and_then(|item| item.reason));
     let admission = admit(task.ask, row, reason, now);
     match (admission, task.ask) {
-        (Admission::Drop | Admission::Letter { .. }, Ask::Attempt { round: 1, attempt: 1 })
-            if !world.keeps(Rule::ReadDropsWhatIsDone) =>
-        {
-            Admission::First
-        }
+        (
+            Admission::Drop | Admission::Taken | Admission::Letter { .. },
+            Ask::Attempt { round: 1, attempt: 1 },
+        ) if !world.keeps(Rule::ReadDropsWhatIsDone) => Admission::First,
         (Admission::Drop, Ask::NewRound { after, .. })
             if !world.keeps(Rule::RoundFollowsFailure) && row.is_some_and(|row| row.round == after) =>
         {
             Admission::NewRound
         }
-        (Admission::Drop | Admission::Letter { .. }, Ask::NewRound { .. })
+        (Admission::Drop | Admission::Taken | Admission::Letter { .. }, Ask::NewRound { .. })
             if !world.keeps(Rule::RoundFollowsItsOwn)
                 && row.is_some_and(|row| row.status == Status::Failed) =>
         {
@@ -192,6 +188,9 @@ fn target(world: &mut World, run: &Run, subscription: usize, read_at: UnixMillis
 /// Does what a task may do: what must be sent then.
 async fn attempt(run: &Run, ready: Ready, pass: Pass) -> Result<Option<FollowUp>, Undone> {
     let (task, lane) = (ready.task, ready.lane);
+    if ready.admission == Admission::Taken {
+        return run.taken().map(|()| None);
+    }
     let this = Attempt { run, ready: &ready, round: ready.numbers.0, number: ready.numbers.1 };
     let Some(target) = &ready.target else {
         this.cancel().await?;
@@ -222,8 +221,7 @@ async fn attempt(run: &Run, ready: Ready, pass: Pass) -> Result<Option<FollowUp>
     }
     ends(run, timeout)?;
     if this.claim(run.now(), run.deadline).await? == Claim::Lost {
-        run.world().lives[task.delivery].is_overtaken = true;
-        return Ok(None);
+        return run.taken().map(|()| None);
     }
     if slot.is_some_and(|slot| !slot.holds(run)) {
         return Ok(Some(this.give_back().await?));
@@ -275,8 +273,7 @@ impl Attempt<'_> {
             let write = self.write();
             run.world().witness_loss(write, self.ready.admission, run.deadline);
             if run.world().keeps(Rule::LoserSendsNothing) {
-                run.world().lives[self.ready.task.delivery].is_overtaken = true;
-                return Ok(None);
+                return run.taken().map(|()| None);
             }
         }
         let is_quick = outcome.status().is_some() && ended.since(started) < Duration::from_millis(SLOW_AFTER);
@@ -326,7 +323,9 @@ impl Attempt<'_> {
             Admission::Lease if !self.run.world().keeps(Rule::LaterOnesLease) => Ok(Claim::Won),
             Admission::Lease => self.run.claim(write, |world, write| world.lease(write, until)).await,
             Admission::NewRound => self.start_round(write, until).await,
-            Admission::First | Admission::Letter { .. } | Admission::Drop => Ok(Claim::Won),
+            Admission::First | Admission::Letter { .. } | Admission::Taken | Admission::Drop => {
+                Ok(Claim::Won)
+            }
         }
     }
 
@@ -348,8 +347,10 @@ impl Attempt<'_> {
         };
         let ask = Ask::Attempt { round: self.round, attempt: self.number };
         let task = Task { ask, slot: None, ..self.ready.task };
-        let retry = FollowUp::Retry { task, at: until + CLOCKS_DIFFER, lane: self.ready.lane };
-        Ok((claim == Claim::Won).then_some(retry))
+        if claim == Claim::Lost {
+            return run.taken().map(|()| None);
+        }
+        Ok(Some(FollowUp::Retry { task, at: until + CLOCKS_DIFFER, lane: self.ready.lane }))
     }
 
     async fn hold(&self, by: HeldBy) -> Result<(), Undone> {
@@ -362,9 +363,10 @@ impl Attempt<'_> {
             Admission::NewRound if self.start_round(write, write.now).await? == Claim::Lost => Claim::Lost,
             _ => run.claim(write, World::hold).await?,
         };
-        if claim == Claim::Won {
-            run.world().report.held += 1;
+        if claim == Claim::Lost {
+            return run.taken();
         }
+        run.world().report.held += 1;
         if !run.world().keeps(Rule::NoteComesBeforeHold) {
             put_note(run, self.ready.subscription).await?;
         }
