@@ -8,6 +8,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from http.client import HTTPMessage
 from pathlib import Path
 
 from support import LOCAL, LocalAwsTest, bootstrap
@@ -40,15 +41,15 @@ class StackTest(LocalAwsTest):
         self.assertEqual(done.returncode, 0, done.stderr)
         return json.loads(done.stdout)
 
-    def request(self, outputs: dict, method: str = "GET", **headers: str) -> tuple[int, dict, bytes]:
+    def request(self, outputs: dict, method: str = "GET", **headers: str) -> tuple[int, HTTPMessage, bytes]:
         url = f"{self.aws.endpoint}/_aws/execute-api/{outputs['ApiId']}/$default/v1"
         request = urllib.request.Request(url, method=method, headers=headers)
         try:
             with urllib.request.urlopen(request) as answer:
-                return answer.status, dict(answer.headers), answer.read()
+                return answer.status, answer.headers, answer.read()
         except urllib.error.HTTPError as error:
             with error:
-                return error.code, dict(error.headers), error.read()
+                return error.code, error.headers, error.read()
 
 
 class Deploying(StackTest):

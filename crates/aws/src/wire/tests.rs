@@ -257,30 +257,35 @@ async fn a_lost_answer_to_many_leaves_the_answers_to_each() {
     assert_eq!(targets(&aws), ["BatchExecuteStatement", "PutItem", "PutItem"]);
 }
 
-/// Inserts one item after the other at these distances, without waiting for one that is under way.
-async fn insert_one_by_one(aws: &Aws, distance: Duration) -> Duration {
+/// Inserts an item, and two more once its call has arrived; how long the last one takes.
+async fn insert_one_then_two(aws: &Aws) -> Duration {
     let dynamodb = aws.dynamodb();
-    let inserts = (0_u32..3).map(async |number| {
-        tokio::time::sleep(distance * number).await;
+    let insert = async |number: u32| {
         let began = std::time::Instant::now();
         let item = serde_json::json!({ "pk": "a", "number": number });
         assert_eq!(dynamodb.insert("t", &item).await.unwrap(), Ok(()));
         began.elapsed()
-    });
-    futures::future::join_all(inserts).await[2]
+    };
+    let two = async {
+        while aws.requests.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        futures::future::join(insert(1), insert(2)).await.1
+    };
+    futures::future::join(insert(0), two).await.1
 }
 
 #[tokio::test]
 async fn while_one_is_put_the_others_come_together() {
     let aws = Aws::answering(&["brief 200 OK\n\n{}", "200 OK\n\n{\"Responses\":[{},{}]}"]).await;
-    insert_one_by_one(&aws, Duration::from_millis(20)).await;
+    insert_one_then_two(&aws).await;
     assert_eq!(targets(&aws), ["PutItem", "BatchExecuteStatement"]);
 }
 
 #[tokio::test]
 async fn a_put_that_hangs_holds_up_the_others_only_so_long() {
     let aws = Aws::answering(&["slow 200 OK\n\n{}", DONE, DONE]).await;
-    let last = insert_one_by_one(&aws, Duration::from_millis(1)).await;
+    let last = insert_one_then_two(&aws).await;
     assert!(last < SLOW_TIME, "{last:?}");
     assert_eq!(targets(&aws), ["PutItem"; 3]);
 }
