@@ -11,10 +11,12 @@ pub mod revisions;
 pub mod rough;
 pub mod story;
 
+use std::collections::BTreeSet;
 use std::future::Future;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use carillon_local::{
     ALL_SCOPES, Carillon, Issuer, LocalAws, Options, Received, Receiver, Reply, Stack, Subscription, Verdict,
     build_functions,
@@ -73,29 +75,53 @@ pub struct Scene {
     /// The subscribers' server.
     pub receiver: Receiver,
     clean: bool,
+    _name: Name,
+}
+
+/// A scenario's name, as long as it is under way: another one of this name would deploy over it.
+#[derive(Debug)]
+struct Name(String);
+
+static NAMES: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+impl Name {
+    fn take(name: &str) -> Result<Self> {
+        let is_new = NAMES.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+        ensure!(is_new, "another scenario is called {name} too");
+        Ok(Self(name.to_owned()))
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        NAMES.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
+    }
 }
 
 impl Scene {
     /// Deploys under a name that no other scenario has.
     pub async fn set(name: &str, parameters: &[(&str, &str)]) -> Result<Self> {
+        let taken = Name::take(name)?;
         let aws = local_aws().await?;
         let stack = aws.deploy(name, parameters)?;
         let carillon = stack.carillon().await?;
-        Self::with(aws, stack, carillon).await
+        Self::with(taken, aws, stack, carillon).await
     }
 
     /// Deploys with an issuer of the test's own, whose tokens are for this audience.
     pub async fn set_behind(name: &str, issuer: &Issuer, audience: &str) -> Result<Self> {
+        let taken = Name::take(name)?;
         let aws = local_aws().await?;
         let stack = aws.deploy(name, &[("JwtIssuer", &issuer.url()), ("JwtAudience", audience)])?;
         let token = issuer.token(&issuer.claims("lead", audience, &ALL_SCOPES.join(" ")))?;
         let carillon = Carillon::new(stack.api_url()).with_token(token).with_client_id("lead");
-        Self::with(aws, stack, carillon).await
+        Self::with(taken, aws, stack, carillon).await
     }
 
-    async fn with(aws: &'static LocalAws, stack: Stack, carillon: Carillon) -> Result<Self> {
+    async fn with(name: Name, aws: &'static LocalAws, stack: Stack, carillon: Carillon) -> Result<Self> {
         carillon.own_workspace(WORKSPACE, "consent").await?;
-        let scene = Self { aws, stack, carillon, receiver: Receiver::start().await?, clean: false };
+        let receiver = Receiver::start().await?;
+        let scene = Self { aws, stack, carillon, receiver, clean: false, _name: name };
         for name in TYPES {
             scene.add_type(name).await?;
         }

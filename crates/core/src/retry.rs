@@ -13,6 +13,9 @@ pub const QUEUE_DELAY_MAX: Duration = Duration::from_mins(15);
 /// How long after the due time, or the end of the lease, the sweep takes a delivery's task for lost.
 pub const OVERDUE: Duration = Duration::from_mins(10);
 
+/// The same at the fastest pace: a queue holds messages back for whole seconds, and not for less at any pace.
+const OVERDUE_MIN: Duration = Duration::from_secs(3);
+
 /// The waits between the attempts of a round.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
@@ -133,17 +136,17 @@ impl Pace {
         wait.mul_f64(self.scale)
     }
 
-    /// [`OVERDUE`] at this pace.
+    /// [`OVERDUE`] at this pace, and some seconds at least.
     #[must_use]
     pub fn overdue(&self) -> Duration {
-        self.scaled(OVERDUE)
+        self.scaled(OVERDUE).max(OVERDUE_MIN)
     }
 
     /// For how long a note that a subscription holds deliveries is kept at least, be nothing found that it holds: longer
     /// than a function can run that is about to hold something.
     #[must_use]
     pub fn note_kept(&self) -> Duration {
-        self.overdue() * 2
+        self.scaled(OVERDUE) * 2
     }
 
     /// Where a task that is due at `at` waits, so that it does not start before.

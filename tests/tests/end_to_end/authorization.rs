@@ -93,7 +93,9 @@ async fn a_token_service_that_fails_is_a_failed_attempt() -> Result<()> {
         .subscribe_with("/oauth", &json!({ "types": ["consent:*"], "authorization": authorization }))
         .await?;
     let token = Answer::status(200).json(&json!({ "access_token": "t", "token_type": "bearer" }));
-    scene.receiver.answer("/token", [Answer::status(500), Answer::close(), token]);
+    // What a kept connection's end leaves unanswered is asked again at once, and so would be no attempt of its own.
+    let failing = Answer::status(500).header("connection", "close");
+    scene.receiver.answer("/token", [failing, Answer::close(), token]);
     scene.publish(&event("e-1", "consent:created", &json!({}))).await?;
     scene.received("/oauth", 1).await?;
     let rows = scene.all_deliveries(1, "delivered").await?;

@@ -170,7 +170,7 @@ async fn a_redelivery_that_is_killed_half_way_misses_nothing() -> Result<()> {
 async fn a_replay_brings_what_a_subscription_never_got_and_can_be_cancelled() -> Result<()> {
     const COUNT: usize = 70;
     // A page of fifty takes five seconds.
-    let scene = Scene::set("replay", &[("RedriveTasksPerSecond", "10")]).await?;
+    let scene = Scene::set("replay-since", &[("RedriveTasksPerSecond", "10")]).await?;
     scene.subscribe("/old", &["consent:*"]).await?;
     publish(&scene, 0..COUNT).await?;
     scene.received("/old", COUNT).await?;
