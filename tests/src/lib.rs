@@ -225,12 +225,19 @@ impl Scene {
 
     /// Waits until the deliveries table has so many rows, all of them with this status.
     pub async fn all_deliveries(&self, count: usize, status: &str) -> Result<Vec<Value>> {
-        eventually(&format!("{count} deliveries to be {status}"), || async {
+        let waited = eventually(&format!("{count} deliveries to be {status}"), || async {
             let rows = self.deliveries().await?;
             let there = rows.len() == count && rows.iter().all(|row| row["status"]["S"] == status);
             Ok(there.then_some(rows))
         })
-        .await
+        .await;
+        match waited {
+            Ok(rows) => Ok(rows),
+            Err(error) => {
+                let rows = json!(self.deliveries().await?);
+                Err(error.context(format!("there are other deliveries: {rows}")))
+            }
+        }
     }
 
     /// Waits until the job that an answer has named has ended, and gives it.
