@@ -9,13 +9,12 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::endpoint::{DefaultResolver, Params, ResolveEndpoint as _};
 use aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder;
 use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
-use bytes::Bytes;
 use futures::FutureExt as _;
 use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 
 use super::attributes::{Attributes, Values, read};
-use super::inserts::Inserts;
+use super::inserts::{self, Inserts};
 use super::{Failed, Operation, Service, Wire, item};
 use crate::batch_read::{Item, Key};
 use crate::error::AwsError;
@@ -42,11 +41,8 @@ const IS_NEW: &str = "attribute_not_exists(pk)";
 /// What [`DynamoDb::put`] and [`DynamoDb::update`] want of an item that stood in their way: all of it.
 const ALL_OLD: &str = "ALL_OLD";
 
-/// Most items are smaller, as JSON.
-const ITEM_BYTES: usize = 2048;
-
-/// And so is what else there is of a put.
-const REST_BYTES: usize = 256;
+/// Most puts are smaller.
+const PUT_BYTES: usize = 2304;
 
 /// DynamoDB: the SDK's client, which this stands for, with the hot calls beside it.
 #[derive(Clone, Debug)]
@@ -74,8 +70,8 @@ impl DynamoDb {
 
     /// Puts an item. If its condition does not hold: the item that is there, as the inner error.
     pub(crate) async fn put<T: Serialize>(&self, put: Put<'_, T>) -> Result<Result<(), Item>, AwsError> {
-        let item = item_json(put.item)?;
-        self.put_json(&item, put.table, put.condition, put.values).await
+        let body = put_body(&put).map_err(|error| Failed::Senseless(error).of(&PUT_ITEM))?;
+        Ok(self.conditional(&PUT_ITEM, body).await?.map(drop))
     }
 
     /// Puts an item if none has its key, in one call with others that come at the same time. If one has: that, as the
@@ -85,29 +81,13 @@ impl DynamoDb {
         table: &str,
         item: &T,
     ) -> Result<Result<(), Item>, AwsError> {
-        let item = Bytes::from(item_json(item)?);
-        let (is_inserted, _turn) = self.inserts.insert(&self.wire, table, &item).await;
+        let statement = inserts::statement(table, item);
+        let statement = statement.map_err(|error| Failed::Senseless(error).of(&PUT_ITEM))?;
+        let (is_inserted, _turn) = self.inserts.insert(&self.wire, statement).await;
         if is_inserted {
             return Ok(Ok(()));
         }
-        self.put_json(&item, table, Some(IS_NEW), &[]).await
-    }
-
-    async fn put_json(
-        &self,
-        item: &[u8],
-        table: &str,
-        condition: Option<&str>,
-        values: &[(&str, u64)],
-    ) -> Result<Result<(), Item>, AwsError> {
-        let rest = PutItem {
-            table_name: table,
-            condition_expression: condition,
-            expression_attribute_values: (!values.is_empty()).then_some(Values(values)),
-            return_values_on_condition_check_failure: condition.is_some().then_some(ALL_OLD),
-        };
-        let body = put_body(item, &rest).map_err(|error| Failed::Senseless(error).of(&PUT_ITEM))?;
-        Ok(self.conditional(&PUT_ITEM, body).await?.map(drop))
+        self.put(Put { table, item, condition: Some(IS_NEW), values: &[] }).await
     }
 
     /// Makes an update that the SDK's builder describes; what it returns. If its condition does not hold: the item that is
@@ -202,20 +182,20 @@ fn endpoint(config: &SdkConfig) -> Option<String> {
     Some(endpoint.url().to_owned())
 }
 
-fn item_json(item: &impl Serialize) -> Result<Vec<u8>, AwsError> {
-    let mut json = Vec::with_capacity(ITEM_BYTES);
-    item::write(&mut json, item).map_err(|error| Failed::Senseless(error).of(&PUT_ITEM))?;
-    Ok(json)
-}
-
 /// The item first, and what else there is of a put.
-fn put_body(item: &[u8], rest: &PutItem<'_>) -> Result<Vec<u8>, serde_json::Error> {
-    let mut body = Vec::with_capacity(item.len() + REST_BYTES);
+fn put_body<T: Serialize>(put: &Put<'_, T>) -> Result<Vec<u8>, serde_json::Error> {
+    let mut body = Vec::with_capacity(PUT_BYTES);
     body.extend_from_slice(b"{\"Item\":");
-    body.extend_from_slice(item);
+    item::write(&mut body, put.item)?;
     // The members of the rest come behind, so that its own begin becomes the comma between.
     let comma = body.len();
-    serde_json::to_writer(&mut body, rest)?;
+    let rest = PutItem {
+        table_name: put.table,
+        condition_expression: put.condition,
+        expression_attribute_values: (!put.values.is_empty()).then_some(Values(put.values)),
+        return_values_on_condition_check_failure: put.condition.is_some().then_some(ALL_OLD),
+    };
+    serde_json::to_writer(&mut body, &rest)?;
     body[comma] = b',';
     Ok(body)
 }

@@ -4,18 +4,15 @@
 //! statements of such a call (PartiQL) are carried out each by itself, on the condition that no item has the key, and cost
 //! what puts cost. It is only a shorter way: whatever it does not confirm is put as if there were none.
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use tokio::sync::{MutexGuard, oneshot};
 use tokio::time::timeout;
 
 use super::attributes::read;
-use super::{Failed, Operation, Wire};
+use super::{Failed, Operation, Wire, item};
 
 static BATCH_EXECUTE_STATEMENT: Operation =
     Operation { name: "dynamodb BatchExecuteStatement", target: "DynamoDB_20120810.BatchExecuteStatement" };
@@ -27,6 +24,12 @@ const STATEMENTS_MAX: usize = 25;
 /// for longer.
 const WAIT_MAX: Duration = Duration::from_millis(300);
 
+/// Most statements are shorter, as JSON.
+const STATEMENT_BYTES: usize = 2048;
+
+/// Most items have fewer attributes.
+const ATTRIBUTES: usize = 20;
+
 /// What a statement is answered whose key another item has. The put that follows tells which.
 const DUPLICATE: &str = "DuplicateItem";
 
@@ -37,10 +40,9 @@ pub(super) struct Inserts {
     turn: tokio::sync::Mutex<()>,
 }
 
-/// An item whose attributes' names are plain, as all of ours are.
 struct Waiting {
-    table: String,
-    item: Bytes,
+    /// Its statement, as JSON.
+    statement: Vec<u8>,
     /// Tells whether it was inserted.
     tell: oneshot::Sender<bool>,
 }
@@ -48,14 +50,9 @@ struct Waiting {
 impl Inserts {
     /// Whether an item was inserted, with those that wait at the same time. Otherwise it has to be put by itself; if it is
     /// because nobody came with it, the next call collects for as long as the guard is kept.
-    pub(super) async fn insert(
-        &self,
-        wire: &Wire,
-        table: &str,
-        item: &Bytes,
-    ) -> (bool, Option<MutexGuard<'_, ()>>) {
+    pub(super) async fn insert(&self, wire: &Wire, statement: Vec<u8>) -> (bool, Option<MutexGuard<'_, ()>>) {
         let (tell, mut told) = oneshot::channel();
-        self.waiting().push(Waiting { table: table.to_owned(), item: item.clone(), tell });
+        self.waiting().push(Waiting { statement, tell });
         let Ok(turn) = timeout(WAIT_MAX, self.turn.lock()).await else { return (false, None) };
         match told.try_recv() {
             Ok(is_inserted) => return (is_inserted, None),
@@ -97,15 +94,39 @@ impl Inserts {
 
 impl std::fmt::Debug for Waiting {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Waiting").field("table", &self.table).finish_non_exhaustive()
+        f.debug_struct("Waiting").finish_non_exhaustive()
     }
+}
+
+/// The statement that inserts an item, as JSON. The item is a struct whose fields have plain names.
+pub(super) fn statement(table: &str, item: &impl Serialize) -> Result<Vec<u8>, serde_json::Error> {
+    let (mut names, mut json) = (Vec::with_capacity(ATTRIBUTES), Vec::with_capacity(STATEMENT_BYTES));
+    json.extend_from_slice(b"{\"Parameters\":");
+    item::write_apart(&mut json, &mut names, item)?;
+    let mut text = format!("INSERT INTO \"{table}\" VALUE {{");
+    for (place, name) in names.into_iter().enumerate() {
+        let comma = if place == 0 { "" } else { "," };
+        text.extend([comma, "'", name, "':?"]);
+    }
+    text.push('}');
+    json.extend_from_slice(b",\"Statement\":");
+    serde_json::to_writer(&mut json, &text)?;
+    json.push(b'}');
+    Ok(json)
 }
 
 /// Inserts items in one call, which is tried once, and says of each whether it was inserted.
 async fn execute(wire: &Wire, together: &[Waiting]) -> Result<Vec<bool>, Failed> {
-    let statements = together.iter().map(Statement::inserting).collect::<Result<_, _>>();
-    let input = BatchExecuteStatement { statements: statements.map_err(Failed::Senseless)? };
-    let body = serde_json::to_vec(&input).map_err(Failed::Senseless)?;
+    let length: usize = together.iter().map(|waiting| waiting.statement.len() + 1).sum();
+    let mut body = Vec::with_capacity(length + 32);
+    body.extend_from_slice(b"{\"Statements\":[");
+    for (place, waiting) in together.iter().enumerate() {
+        if place > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(&waiting.statement);
+    }
+    body.extend_from_slice(b"]}");
     let answer = wire.call_once(&BATCH_EXECUTE_STATEMENT, body).await?;
     let answer: Executed = read(&answer)?;
     for error in answer.responses.iter().filter_map(|response| response.error.as_ref()) {
@@ -117,32 +138,6 @@ async fn execute(wire: &Wire, together: &[Waiting]) -> Result<Vec<bool>, Failed>
     // What the answer does not tell of was not inserted, as far as anybody knows.
     inserted.resize(together.len(), false);
     Ok(inserted)
-}
-
-impl<'a> Statement<'a> {
-    fn inserting(waiting: &'a Waiting) -> Result<Self, serde_json::Error> {
-        let attributes: BTreeMap<&str, &RawValue> = serde_json::from_slice(&waiting.item)?;
-        let mut statement = format!("INSERT INTO \"{}\" VALUE {{", waiting.table);
-        for (place, name) in attributes.keys().enumerate() {
-            let comma = if place == 0 { "" } else { "," };
-            statement.extend([comma, "'", name, "':?"]);
-        }
-        statement.push('}');
-        Ok(Self { statement, parameters: attributes.into_values().collect() })
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct BatchExecuteStatement<'a> {
-    statements: Vec<Statement<'a>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Statement<'a> {
-    statement: String,
-    parameters: Vec<&'a RawValue>,
 }
 
 #[derive(Deserialize)]

@@ -14,14 +14,32 @@ type Error = serde_json::Error;
 
 /// Writes an item: the attributes of a struct or a map.
 pub(super) fn write(out: &mut Vec<u8>, item: &impl Serialize) -> Result<(), Error> {
-    item.serialize(Value { out, is_item: true })
+    item.serialize(Value { out, place: Place::Item })
+}
+
+/// Writes the values of an item's attributes as a list, and their names as another one.
+pub(super) fn write_apart(
+    values: &mut Vec<u8>,
+    names: &mut Vec<&'static str>,
+    item: &impl Serialize,
+) -> Result<(), Error> {
+    item.serialize(Value { out: values, place: Place::Values(names) })
 }
 
 /// Writes one value.
 struct Value<'a> {
     out: &'a mut Vec<u8>,
-    /// Whether it is the item itself, whose attributes stand under no type.
-    is_item: bool,
+    place: Place<'a>,
+}
+
+/// Where a value stands.
+enum Place<'a> {
+    /// It is the item itself, whose attributes stand under no type.
+    Item,
+    /// The same, but the attributes' names go to a place of their own.
+    Values(&'a mut Vec<&'static str>),
+    /// In an item.
+    Within,
 }
 
 /// Writes the parts of a value, and its end.
@@ -29,17 +47,25 @@ struct Parts<'a> {
     out: &'a mut Vec<u8>,
     is_first: bool,
     end: &'static [u8],
+    /// Where names go that do not stand before their values.
+    names: Option<&'a mut Vec<&'static str>>,
 }
 
 impl<'a> Value<'a> {
     fn typed(self, begin: &str, text: impl FnOnce(&mut Vec<u8>) -> Result<(), Error>) -> Result<(), Error> {
-        if self.is_item {
-            return Err(Error::custom("an item has attributes"));
-        }
+        self.within()?;
         self.out.extend_from_slice(begin.as_bytes());
         text(self.out)?;
         self.out.push(b'}');
         Ok(())
+    }
+
+    fn integer(self, number: &impl Serialize) -> Result<(), Error> {
+        self.typed("{\"N\":\"", |out| {
+            serde_json::to_writer(&mut *out, number)?;
+            out.push(b'"');
+            Ok(())
+        })
     }
 
     /// Digits need no escapes.
@@ -48,18 +74,26 @@ impl<'a> Value<'a> {
     }
 
     fn list(self, begin: &str, end: &'static [u8]) -> Result<Parts<'a>, Error> {
-        if self.is_item {
-            return Err(Error::custom("an item has attributes"));
-        }
+        self.within()?;
         self.out.extend_from_slice(begin.as_bytes());
-        Ok(Parts { out: self.out, is_first: true, end })
+        Ok(Parts { out: self.out, is_first: true, end, names: None })
     }
 
     fn map(self) -> Parts<'a> {
-        let (begin, end): (&[u8], &'static [u8]) =
-            if self.is_item { (b"{", b"}") } else { (b"{\"M\":{", b"}}") };
+        let (begin, end, names): (&[u8], &'static [u8], _) = match self.place {
+            Place::Item => (b"{", b"}", None),
+            Place::Values(names) => (b"[", b"]", Some(names)),
+            Place::Within => (b"{\"M\":{", b"}}", None),
+        };
         self.out.extend_from_slice(begin);
-        Parts { out: self.out, is_first: true, end }
+        Parts { out: self.out, is_first: true, end, names }
+    }
+
+    fn within(&self) -> Result<(), Error> {
+        match self.place {
+            Place::Within => Ok(()),
+            Place::Item | Place::Values(_) => Err(Error::custom("an item has attributes")),
+        }
     }
 
     /// A value that stands under the name of its variant.
@@ -81,6 +115,9 @@ impl Parts<'_> {
     }
 
     fn name(&mut self, name: &(impl Serialize + ?Sized)) -> Result<(), Error> {
+        if self.names.is_some() {
+            return Err(Error::custom("only the names of fields can go elsewhere"));
+        }
         self.next();
         let begin = self.out.len();
         serde_json::to_writer(&mut *self.out, name)?;
@@ -92,7 +129,7 @@ impl Parts<'_> {
     }
 
     fn value(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), Error> {
-        value.serialize(Value { out: self.out, is_item: false })
+        value.serialize(Value { out: self.out, place: Place::Within })
     }
 
     fn element(&mut self, value: &(impl Serialize + ?Sized)) -> Result<(), Error> {
@@ -111,9 +148,9 @@ fn write_all(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) -> Result<(), Err
 }
 
 macro_rules! numbers {
-    ($($method:ident: $type:ty),*) => {
+    ($write:ident, $($method:ident: $type:ty),*) => {
         $(fn $method(self, number: $type) -> Result<(), Error> {
-            self.number(&number)
+            self.$write(&number)
         })*
     };
 }
@@ -130,10 +167,10 @@ impl<'a> Serializer for Value<'a> {
     type SerializeStructVariant = Parts<'a>;
 
     numbers! {
-        serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
-        serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64,
-        serialize_f32: f32, serialize_f64: f64
+        integer, serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
+        serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64
     }
+    numbers! { number, serialize_f32: f32, serialize_f64: f64 }
 
     fn serialize_bool(self, value: bool) -> Result<(), Error> {
         self.typed("{\"BOOL\":", |out| write_all(out, format_args!("{value}")))
@@ -318,6 +355,10 @@ impl ser::SerializeStruct for Parts<'_> {
     type Error = Error;
 
     fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Error> {
+        if let Some(names) = &mut self.names {
+            names.push(name);
+            return self.element(value);
+        }
         self.name(name)?;
         self.value(value)
     }
@@ -404,6 +445,12 @@ mod tests {
         let ours: serde_json::Value = serde_json::from_slice(&out).unwrap();
         let theirs: serde_dynamo::Item = serde_dynamo::to_item(&everything).unwrap();
         assert_eq!(ours, serde_json::to_value(theirs).unwrap());
+
+        let (mut values, mut names) = (Vec::new(), Vec::new());
+        write_apart(&mut values, &mut names, &everything).unwrap();
+        let values: Vec<serde_json::Value> = serde_json::from_slice(&values).unwrap();
+        let together: serde_json::Map<_, _> = names.into_iter().map(str::to_owned).zip(values).collect();
+        assert_eq!(serde_json::Value::Object(together), ours);
     }
 
     #[test]

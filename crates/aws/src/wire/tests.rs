@@ -174,10 +174,16 @@ async fn what_stood_in_the_way_of_a_write_is_told() {
     assert_eq!(aws.requests().len(), 1);
 }
 
+#[derive(serde::Serialize)]
+struct Numbered {
+    number: usize,
+    pk: &'static str,
+}
+
 /// Inserts so many items at once.
 async fn insert(aws: &Aws, count: usize) -> Vec<Result<(), Item>> {
     let dynamodb = aws.dynamodb();
-    let items: Vec<_> = (0..count).map(|number| serde_json::json!({ "pk": "a", "number": number })).collect();
+    let items: Vec<_> = (0..count).map(|number| Numbered { number, pk: "a" }).collect();
     let inserts = items.iter().map(|item| dynamodb.insert("t", item));
     futures::future::try_join_all(inserts).await.unwrap()
 }
@@ -260,9 +266,9 @@ async fn a_lost_answer_to_many_leaves_the_answers_to_each() {
 /// Inserts an item, and two more once its call has arrived; how long the last one takes.
 async fn insert_one_then_two(aws: &Aws) -> Duration {
     let dynamodb = aws.dynamodb();
-    let insert = async |number: u32| {
+    let insert = async |number: usize| {
         let began = std::time::Instant::now();
-        let item = serde_json::json!({ "pk": "a", "number": number });
+        let item = Numbered { number, pk: "a" };
         assert_eq!(dynamodb.insert("t", &item).await.unwrap(), Ok(()));
         began.elapsed()
     };
