@@ -31,7 +31,7 @@ pub struct Exchange<'a> {
 impl Exchange<'_> {
     /// Posts, and tells how that ended. Where the receiver refuses a token (401), another one is fetched and the request
     /// made again, once and within the attempt's time: tokens are revoked without notice.
-    pub async fn outcome(&self, prepared: &Prepared) -> Reply {
+    pub async fn outcome(&self, prepared: Prepared) -> Reply {
         if !self.target.permits(&self.target.endpoint) {
             return Failure::Blocked.into();
         }
@@ -40,7 +40,7 @@ impl Exchange<'_> {
         };
         let mut is_first = true;
         loop {
-            let reply = self.post_with_token(prepared, request).await;
+            let reply = self.post_with_token(prepared.clone(), request).await;
             let has_time = self.until.since(now()) >= ATTEMPT_TIME_MIN;
             if !(is_first && is_refused(&reply) && has_time) {
                 return reply;
@@ -49,7 +49,7 @@ impl Exchange<'_> {
         }
     }
 
-    async fn post_with_token(&self, prepared: &Prepared, request: &TokenRequest) -> Reply {
+    async fn post_with_token(&self, prepared: Prepared, request: &TokenRequest) -> Reply {
         let token = match self.token(request).await {
             Ok(token) => token,
             Err(error) => {
@@ -77,8 +77,8 @@ impl Exchange<'_> {
             .await
     }
 
-    async fn post(&self, prepared: &Prepared, token: Option<&Token>) -> Reply {
-        let (mut headers, body) = (prepared.headers.clone(), prepared.body.clone());
+    async fn post(&self, prepared: Prepared, token: Option<&Token>) -> Reply {
+        let Prepared { mut headers, body } = prepared;
         if let Some(token) = token {
             headers.insert(AUTHORIZATION, token.header.clone());
         }
@@ -220,7 +220,7 @@ mod tests {
             let exchange = Exchange { sender, tokens, subscription, target, until: now() + time };
             let mut headers = HeaderMap::new();
             headers.insert("webhook-id", "dlv_1".parse().unwrap());
-            exchange.outcome(&Prepared { headers, body: "{}".into() }).await.outcome
+            exchange.outcome(Prepared { headers, body: "{}".into() }).await.outcome
         }
     }
 

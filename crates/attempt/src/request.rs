@@ -18,7 +18,11 @@ const TRACE_PARENT: HeaderName = HeaderName::from_static(TRACEPARENT);
 const TRACE_STATE: HeaderName = HeaderName::from_static(TRACESTATE);
 const WEBHOOK_REQUEST_ORIGIN: HeaderName = HeaderName::from_static("webhook-request-origin");
 
+/// As many headers as most requests have besides the subscription's own.
+const HEADERS: usize = 12;
+
 /// Headers and body of an attempt, all but a token. The headers may hold secrets, so it has no `Debug`.
+#[derive(Clone)]
 pub struct Prepared {
     pub(crate) headers: HeaderMap,
     /// The very bytes that are signed.
@@ -65,6 +69,7 @@ pub fn prepare(
         return Err(Unwritable::Unsigned);
     }
     let mut headers = target.headers.clone();
+    headers.reserve(HEADERS);
     for (name, value) in payload.headers {
         headers.insert(HeaderName::try_from(name)?, HeaderValue::try_from(value)?);
     }

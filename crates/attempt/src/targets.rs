@@ -106,7 +106,8 @@ impl Targets {
     #[must_use]
     pub fn missing(&self, config: &ConfigTable, tasks: &[&DeliveryTask]) -> Vec<Key> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|_, (read_at, _)| now().since(*read_at) < KEPT);
+        let now = now();
+        kept.retain(|_, (read_at, _)| now.since(*read_at) < KEPT);
         let missing = tasks.iter().filter(|task| !kept.contains_key(&task.subscription));
         let keys = missing.flat_map(|task| {
             let workspace = &task.event.key.workspace;

@@ -167,9 +167,11 @@ impl Sender {
         }
         let host = endpoint.url().authority();
         let client = self.clients.of(host, check_certificates, identity).map_err(|error| failure(&error))?;
-        let request = client.request(method, endpoint.url().clone()).headers(headers);
-        let request = if body.is_empty() { request } else { request.body(body) };
-        let request = request.build().map_err(|error| failure(&error))?;
+        let mut request = reqwest::Request::new(method, endpoint.url().clone());
+        *request.headers_mut() = headers;
+        if !body.is_empty() {
+            *request.body_mut() = Some(body.into());
+        }
         let sent = timeout_at(until, reuse::send(&client, request)).await.map_err(|_| Failure::TimedOut)?;
         let mut answer = sent.map_err(|error| failure(&error))?;
         let (status, headers) = (answer.status().as_u16(), std::mem::take(answer.headers_mut()));

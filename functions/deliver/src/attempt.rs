@@ -24,7 +24,7 @@ use serde::Serialize;
 
 use crate::courier::Courier;
 use crate::gate::{NoPass, Pass};
-use crate::log::{self, Span};
+use crate::log::{self, Lines, Span};
 use crate::receiver::{Receiver, Seen, forget};
 
 /// How long Lambda lets the function run, by default: the template's `DeliverTimeoutSeconds`.
@@ -81,6 +81,7 @@ pub(crate) struct Ready {
 pub(crate) struct Run {
     pub(crate) span: Span,
     pub(crate) time: Time,
+    pub(crate) lines: Lines,
 }
 
 /// A run's time.
@@ -249,7 +250,7 @@ impl Attempt<'_> {
         let started = now();
         let until = ends(started, timeout, time.deadline)?;
         let prepared = prepare(self.task, target, payload, &courier.origin, started)?;
-        let posting = Box::pin(self.post(&prepared, target, until, (state, is_trial)));
+        let posting = Box::pin(self.post(prepared, target, until, (state, is_trial)));
         let Some(Reply { outcome, response }) = posting.await else {
             return Ok(Some(self.hand_over().await?));
         };
@@ -397,7 +398,7 @@ impl Attempt<'_> {
     /// since here it would take the place of others.
     async fn post(
         &self,
-        prepared: &Prepared,
+        prepared: Prepared,
         target: &Target,
         until: UnixMillis,
         (state, is_trial): (&State, bool),
@@ -466,7 +467,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// Counts it, and writes its line.
+    /// Counts it, and adds its line to the log.
     fn tell(&self, record: &AttemptRecord, decision: Decision) {
         let event = &self.task.event;
         let age_ms = millis(record.at.since(event.accepted_at));
@@ -489,7 +490,7 @@ impl Attempt<'_> {
             trace: event.trace.as_ref().map(Trace::id),
             next_at: decision.next_at().as_ref().map(UnixMillis::to_string),
         };
-        log::tell(&told, &self.run.span);
+        self.run.lines.add(&told, &self.run.span);
     }
 }
 

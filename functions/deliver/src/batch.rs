@@ -23,7 +23,7 @@ use tracing::Instrument as _;
 use crate::attempt::{Case, FollowUp, Lane, Run, Time, Undone, admitted, attempt};
 use crate::courier::Courier;
 use crate::gate::passes;
-use crate::log::Span;
+use crate::log::{Lines, Span};
 use crate::receiver::Seen;
 
 /// How many endings are looked at together, so that what follows them is sent in one batch.
@@ -53,6 +53,7 @@ pub(crate) async fn handle(courier: &Arc<Courier>, event: LambdaEvent<Batch>) ->
     let run = Arc::new(Run {
         span: Span { request_id: context.request_id, xray_trace_id: context.xray_trace_id },
         time: Time { deadline, whole: deadline.since(now()) },
+        lines: Lines::default(),
     });
     courier.metrics.batch(records.len());
     let mut failed = Vec::new();
@@ -87,6 +88,7 @@ pub(crate) async fn handle(courier: &Arc<Courier>, event: LambdaEvent<Batch>) ->
     });
     let mut endings = running.collect::<FuturesUnordered<_>>().ready_chunks(ENDINGS_MAX);
     while let Some(chunk) = endings.next().await {
+        run.lines.write();
         let mut follow_ups = Vec::with_capacity(chunk.len());
         for (id, ending) in chunk {
             match ending {

@@ -1,9 +1,11 @@
 //! The line that each attempt leaves in the log.
 //!
 //! It looks as the other lines do, and the same setting leaves it out. It does not go through `tracing`, which would take a
-//! twelfth of a delivery's processor time for it: this one line is written for every delivery.
+//! twelfth of a delivery's processor time for it: this one line is written for every delivery, with those of others that
+//! ended at the same time.
 
 use std::io::{self, Write as _};
+use std::sync::{Mutex, PoisonError};
 
 use carillon_core::id::{DeliveryId, EventDigest, SubscriptionId, WorkspaceId};
 use carillon_core::outcome::OutcomeClass;
@@ -58,23 +60,38 @@ struct Line<'a> {
     span: &'a Span,
 }
 
-/// Writes the line.
-pub(crate) fn tell(attempt: &Attempt<'_>, span: &Span) {
-    if !tracing::enabled!(tracing::Level::INFO) {
-        return;
+/// The lines of attempts whose tasks end just now, so that one write does for all of them.
+#[derive(Debug, Default)]
+pub(crate) struct Lines(Mutex<Vec<u8>>);
+
+impl Lines {
+    /// Adds the line of an attempt.
+    pub(crate) fn add(&self, attempt: &Attempt<'_>, span: &Span) {
+        if !tracing::enabled!(tracing::Level::INFO) {
+            return;
+        }
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let begin = lines.len();
+        if let Err(error) = add(&mut lines, attempt, span) {
+            lines.truncate(begin);
+            tracing::warn!(%error, delivery = %attempt.delivery, "an attempt has no line");
+        }
     }
-    let written =
-        line(attempt, span).map_err(io::Error::from).and_then(|line| io::stdout().lock().write_all(&line));
-    if let Err(error) = written {
-        tracing::warn!(%error, delivery = %attempt.delivery, "the line of an attempt could not be written");
+
+    /// Writes them.
+    pub(crate) fn write(&self) {
+        let lines = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Err(error) = io::stdout().lock().write_all(&lines) {
+            tracing::warn!(%error, "the lines of attempts could not be written");
+        }
     }
 }
 
-fn line(attempt: &Attempt<'_>, span: &Span) -> Result<Vec<u8>, serde_json::Error> {
-    let mut line = Vec::with_capacity(LINE_BYTES);
-    serde_json::to_writer(&mut line, &Line { level: "INFO", fields: attempt, span })?;
-    line.push(b'\n');
-    Ok(line)
+fn add(lines: &mut Vec<u8>, attempt: &Attempt<'_>, span: &Span) -> Result<(), serde_json::Error> {
+    lines.reserve(LINE_BYTES);
+    serde_json::to_writer(&mut *lines, &Line { level: "INFO", fields: attempt, span })?;
+    lines.push(b'\n');
+    Ok(())
 }
 
 #[cfg(test)]
@@ -106,7 +123,9 @@ mod tests {
             next_at: Some("2026-11-22T09:30:00.000Z".to_owned()),
         };
         let span = Span { request_id: "8f50".to_owned(), xray_trace_id: None };
-        let text = String::from_utf8(line(&attempt, &span).unwrap()).unwrap();
+        let mut lines = Vec::new();
+        add(&mut lines, &attempt, &span).unwrap();
+        let text = String::from_utf8(lines).unwrap();
         assert_eq!(text.find('\n'), Some(text.len() - 1), "it is one line");
         assert!(text.len() <= LINE_BYTES, "{}", text.len());
         assert_eq!(

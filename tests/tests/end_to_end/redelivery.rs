@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result};
-use carillon_local::{ALL_SCOPES, Answer, Carillon, Moment, Proxy, Received, event};
 use carillon_core::matching::CLOCK_SKEW;
+use carillon_local::{ALL_SCOPES, Answer, Carillon, Moment, Proxy, Received, event};
 use carillon_tests::{PATIENCE, Scene, WORKSPACE, eventually, problem};
 use serde_json::{Value, json};
 use tokio::time::sleep;

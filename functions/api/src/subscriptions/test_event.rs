@@ -218,7 +218,7 @@ async fn attempt(
         target,
         until: began + target.timeout.min(TIME_MAX),
     };
-    let Reply { outcome, response } = exchange.outcome(&prepared).await;
+    let Reply { outcome, response } = exchange.outcome(prepared).await;
     let duration = now().since(began);
     Ok(TestResult {
         id: task.delivery(),
