@@ -19,6 +19,17 @@ pub(crate) static BASE32: LazyLock<Encoding> = LazyLock::new(|| {
     specification.encoding().expect("32 distinct symbols")
 });
 
+/// The signs of the longest id behind its prefix.
+const SIGNS_MAX: usize = 32;
+
+/// In one piece: ids are written many times for each delivery.
+fn write_base32(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    let mut signs = [0; SIGNS_MAX];
+    let signs = signs.get_mut(..BASE32.encode_len(bytes.len())).ok_or(fmt::Error)?;
+    BASE32.encode_mut(bytes, signs);
+    f.write_str(std::str::from_utf8(signs).map_err(|_| fmt::Error)?)
+}
+
 /// A text that is no identifier of the expected kind.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a valid {kind}")]
@@ -65,7 +76,8 @@ macro_rules! prefixed {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!($prefix, "{}"), BASE32.encode_display(&self.0))
+                f.write_str($prefix)?;
+                write_base32(f, &self.0)
             }
         }
 
@@ -302,7 +314,7 @@ impl EventDigest {
 
 impl fmt::Display for EventDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", BASE32.encode_display(&self.0))
+        write_base32(f, &self.0)
     }
 }
 

@@ -139,8 +139,10 @@ async fn cases(
 ) -> Result<Cases, (Vec<String>, AwsError)> {
     let tasks: Vec<_> = messages.iter().map(|(_, _, task)| task).collect();
     let mut keys = courier.targets.missing(&courier.config, &tasks);
+    let rows: Vec<_> = tasks.iter().map(|task| courier.deliveries.key(task)).collect();
+    keys.extend(rows.iter().cloned());
     for &task in &tasks {
-        keys.extend([courier.deliveries.key(task), courier.deliveries.state_key(task.subscription)]);
+        keys.push(courier.deliveries.state_key(task.subscription));
         if task.event.json.is_none() {
             keys.push(courier.events.key(&task.event.key));
         }
@@ -153,14 +155,14 @@ async fn cases(
     let targets = courier.targets.of(&courier.config, &courier.vault, &tasks, &read, read_at).await;
     let mut cases = Vec::with_capacity(messages.len());
     let (mut unreadable, mut seen) = (Vec::new(), HashMap::new());
-    for (id, lane, mut task) in messages {
+    for ((id, lane, mut task), row) in messages.into_iter().zip(rows) {
         let Some(target) = targets.get(&task.subscription).cloned() else {
             unreadable.push(id);
             continue;
         };
         let subscription = task.subscription;
         let case = seen_of(courier, &mut seen, subscription, &read)
-            .and_then(|seen| Ok((seen, known(courier, &mut task, &read)?)));
+            .and_then(|seen| Ok((seen, known(courier, &mut task, &row, &read)?)));
         match case {
             Ok((seen, (delivery, json))) => {
                 cases.push((id, Case { task, lane, delivery, seen, target, json }));
@@ -192,13 +194,18 @@ fn seen_of(
 
 type Known = (Option<carillon_aws::deliveries::Delivery>, Option<String>);
 
-fn known(courier: &Courier, task: &mut DeliveryTask, read: &HashMap<Key, Item>) -> Result<Known, AwsError> {
-    let item = |key| read.get(&key).cloned();
-    let delivery = item(courier.deliveries.key(task)).map(read_delivery).transpose()?;
+/// What was read of a task's delivery, whose row is at this key, and its event.
+fn known(
+    courier: &Courier,
+    task: &mut DeliveryTask,
+    row: &Key,
+    read: &HashMap<Key, Item>,
+) -> Result<Known, AwsError> {
+    let delivery = read.get(row).cloned().map(read_delivery).transpose()?;
     if task.event.json.is_some() {
         return Ok((delivery, task.event.json.clone()));
     }
-    let event = item(courier.events.key(&task.event.key)).map(read_event).transpose()?;
+    let event = read.get(&courier.events.key(&task.event.key)).cloned().map(read_event).transpose()?;
     let json = event.map(|event| {
         task.event.trace = event.trace;
         event.json

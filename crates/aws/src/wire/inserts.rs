@@ -24,6 +24,9 @@ const STATEMENTS_MAX: usize = 25;
 /// for longer.
 const WAIT_MAX: Duration = Duration::from_millis(300);
 
+/// How many turns of the scheduler without a new item end the wait for others.
+const IDLE_TURNS: u32 = 3;
+
 /// Most statements are shorter, as JSON.
 const STATEMENT_BYTES: usize = 2048;
 
@@ -59,8 +62,7 @@ impl Inserts {
             Err(oneshot::error::TryRecvError::Closed) => return (false, None),
             Err(oneshot::error::TryRecvError::Empty) => {}
         }
-        // Those who are ready now come along.
-        tokio::task::yield_now().await;
+        self.gather().await;
         let together = self.next();
         if together.len() == 1 {
             return (false, Some(turn));
@@ -77,6 +79,17 @@ impl Inserts {
             }
         }
         (told.try_recv() == Ok(true), None)
+    }
+
+    /// Lets those come along who are ready now, for as long as any do.
+    async fn gather(&self) {
+        let (mut count, mut idle) = (0, 0);
+        while idle < IDLE_TURNS && count < STATEMENTS_MAX {
+            tokio::task::yield_now().await;
+            let waiting = self.waiting().len();
+            idle = if waiting > count { 0 } else { idle + 1 };
+            count = waiting;
+        }
     }
 
     /// The items of the next call, in the order in which they came, without those that nobody waits for any more.
