@@ -101,7 +101,7 @@ def take_environment(port: int, scratch: Path) -> None:
 
 
 async def serve(listener: socket.socket) -> None:
-    # Not by hypercorn, which ministack is written for: that takes half of the processor time of each call.
+    # Not by hypercorn, which ministack is written for: it is Python throughout, and every call waits for it.
     from ministack.app import app
 
     config = uvicorn.Config(

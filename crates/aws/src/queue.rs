@@ -73,7 +73,7 @@ impl Queue {
                     for failed in &answer.failed {
                         tracing::warn!(
                             code = failed.code,
-                            message = failed.message,
+                            detail = failed.message,
                             "SQS did not take a message"
                         );
                     }

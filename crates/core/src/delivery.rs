@@ -147,6 +147,10 @@ pub fn admit(ask: Ask, row: Option<&Row>, fail_reason: Option<FailReason>, now: 
             Ordering::Equal if row.renewable(after, forced) => Admission::NewRound,
             Ordering::Equal => Admission::Drop,
             Ordering::Less => Admission::NewRound,
+            // Its own function may have begun the round, and died.
+            Ordering::Greater if row.taken(after + 1, 1) && row.leasable(after + 1, 1, now) => {
+                Admission::Lease
+            }
             Ordering::Greater if row.taken(after + 1, 1) => Admission::Taken,
             Ordering::Greater => row.letter((after + 1, 1), fail_reason),
         },
@@ -380,7 +384,9 @@ mod tests {
             (task(1, 2), Some(leased), 500, Lease),
             (task(1, 2), Some(put_off), 499, Drop),
             (replay(1), Some(begun.clone()), 499, Taken),
-            (again(1), Some(begun), 499, Taken),
+            (again(1), Some(begun.clone()), 499, Taken),
+            (replay(1), Some(begun.clone()), 500, Lease),
+            (again(1), Some(begun), 500, Lease),
             (task(1, 1), Some(row(1, 1, Status::Delivered)), 0, Drop),
             (task(1, 2), Some(row(1, 1, Status::Delivered)), 0, Drop),
             (task(1, 2), Some(row(1, 1, Status::Held)), 0, Drop),

@@ -13,7 +13,7 @@ pub const QUEUE_DELAY_MAX: Duration = Duration::from_mins(15);
 /// How long after the due time, or the end of the lease, the sweep takes a delivery's task for lost.
 pub const OVERDUE: Duration = Duration::from_mins(10);
 
-/// The same at the fastest pace: a queue holds messages back for whole seconds, and not for less at any pace.
+/// It is no sooner at any pace, since a queue holds messages back for whole seconds.
 const OVERDUE_MIN: Duration = Duration::from_secs(3);
 
 /// The waits between the attempts of a round.
@@ -136,7 +136,7 @@ impl Pace {
         wait.mul_f64(self.scale)
     }
 
-    /// [`OVERDUE`] at this pace, and some seconds at least.
+    /// [`OVERDUE`] at this pace, but some seconds at least.
     #[must_use]
     pub fn overdue(&self) -> Duration {
         self.scaled(OVERDUE).max(OVERDUE_MIN)

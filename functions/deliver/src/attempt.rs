@@ -388,7 +388,7 @@ impl Attempt<'_> {
     /// The task of the same attempt, for which nobody has a lease any more.
     async fn unclaimed(&self) -> Result<DeliveryTask, AwsError> {
         if self.admission != Admission::First {
-            // Should it be lost, the task that follows is dropped, and the sweep finds the row.
+            // Should it be lost, the row has moved on, and the task that follows finds that.
             self.courier.deliveries.give_back(self.task, (self.round, self.number)).await?;
         }
         Ok(self.task.asking(Ask::Attempt { round: self.round, attempt: self.number }))
@@ -449,9 +449,9 @@ impl Attempt<'_> {
 
     /// Fails a delivery that no attempt can be made of, now that it is claimed. There is no dead letter of it, or replays
     /// would come back for as long as that lasts.
-    async fn fail(&self, reason: FailReason) -> Result<(), AwsError> {
+    async fn fail(&self, reason: FailReason) -> Result<(), Undone> {
         tracing::info!(delivery = %self.delivery, ?reason, "failed without an attempt");
-        self.record(None, Decision::Failed(reason)).await?;
+        won(self.record(None, Decision::Failed(reason)).await?)?;
         Ok(())
     }
 

@@ -63,7 +63,7 @@ pub(crate) async fn handle(courier: &Arc<Courier>, event: LambdaEvent<Batch>) ->
             Ok(task) => messages.push((id, lane(courier, &source), task)),
             Err(error) => {
                 // It comes again until the redrive policy takes it to the dead-letter queue.
-                tracing::error!(message = id, %error, "a message is no task");
+                tracing::error!(message_id = id, %error, "a message is no task");
                 failed.push(id);
             }
         }
@@ -95,17 +95,17 @@ pub(crate) async fn handle(courier: &Arc<Courier>, event: LambdaEvent<Batch>) ->
                 Ok(Ok(None)) => {}
                 Ok(Ok(Some(follow_up))) => follow_ups.push((id, follow_up)),
                 Ok(Err(Undone::Taken)) => {
-                    tracing::info!(message = id, "another copy of a task is at it, this one comes again");
+                    tracing::info!(message_id = id, "another copy of a task is at it, this one comes again");
                     failed.push(id);
                 }
                 Ok(Err(error)) => {
-                    tracing::error!(message = id, %error, "a task failed and comes again");
+                    tracing::error!(message_id = id, %error, "a task failed and comes again");
                     failed.push(id);
                 }
                 Err(panic) => {
                     // Without what it says, which could quote anything.
                     tracing::error!(
-                        message = id,
+                        message_id = id,
                         is_panic = panic.is_panic(),
                         "a task panicked and comes again"
                     );
@@ -114,6 +114,7 @@ pub(crate) async fn handle(courier: &Arc<Courier>, event: LambdaEvent<Batch>) ->
             }
         }
         failed.extend(follow(courier, follow_ups).await);
+        run.lines.write();
     }
     courier.metrics.flush();
     let mut response = SqsBatchResponse::default();
@@ -168,7 +169,7 @@ async fn cases(
                 cases.push((id, Case { task, lane, delivery, seen, target, json }));
             }
             Err(error) => {
-                tracing::error!(message = id, %error, "what a task needs cannot be read");
+                tracing::error!(message_id = id, %error, "what a task needs cannot be read");
                 unreadable.push(id);
             }
         }
@@ -263,7 +264,7 @@ async fn follow(courier: &Courier, follow_ups: Vec<(String, FollowUp)>) -> Vec<S
         let sent = queue.send(messages).await;
         for (id, sent) in ids.into_iter().zip(sent) {
             if let Err(error) = sent {
-                tracing::error!(%error, message = id, "what follows an attempt could not be sent");
+                tracing::error!(%error, message_id = id, "what follows an attempt could not be sent");
                 failed.extend(id);
             }
         }

@@ -23,7 +23,7 @@ pub(crate) async fn handle(ground: &impl Ground, event: SqsEvent, deadline: u64)
         let id = message.message_id.unwrap_or_default();
         if let Err(error) = on(ground, message.body.as_deref().unwrap_or_default(), until).await {
             // It comes again until the redrive policy sets it aside.
-            tracing::error!(message = id, %error, "a task failed and comes again");
+            tracing::error!(message_id = id, %error, "a task failed and comes again");
             let mut failure = BatchItemFailure::default();
             failure.item_identifier = id;
             response.batch_item_failures.push(failure);

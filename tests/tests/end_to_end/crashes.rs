@@ -8,7 +8,7 @@ use carillon_tests::{PATIENCE, Scene, WORKSPACE, eventually};
 use serde_json::json;
 
 /// Times that let a crash heal within seconds: what a dead function held comes back after the visibility timeout, and
-/// what is 10 minutes (1.2 s here) overdue is found by the sweep.
+/// what is 10 minutes (3 s here) overdue is found by the sweep.
 const HURRY: [(&str, &str); 3] =
     [("RetryScale", "0.002"), ("DeliverTimeoutSeconds", "8"), ("QueueVisibilitySeconds", "8")];
 

@@ -144,7 +144,7 @@ async fn execute(wire: &Wire, together: &[Waiting]) -> Result<Vec<bool>, Failed>
     let answer: Executed = read(&answer)?;
     for error in answer.responses.iter().filter_map(|response| response.error.as_ref()) {
         if error.code != DUPLICATE {
-            tracing::warn!(code = error.code, message = error.message, "an item was not put with the others");
+            tracing::warn!(code = error.code, detail = error.message, "an item was not put with the others");
         }
     }
     let mut inserted: Vec<_> = answer.responses.iter().map(|response| response.error.is_none()).collect();

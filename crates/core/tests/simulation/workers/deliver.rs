@@ -459,7 +459,9 @@ impl Attempt<'_> {
     }
 
     async fn fail(&self, reason: FailReason) -> Result<(), Undone> {
-        self.record(false, Decision::Failed(reason)).await?;
+        if self.record(false, Decision::Failed(reason)).await? == Claim::Lost {
+            return self.run.taken();
+        }
         Ok(())
     }
 
